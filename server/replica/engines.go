@@ -1,0 +1,133 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strconv"
+	"strings"
+
+	"metastore.io/metastore/server/disk"
+	"metastore.io/metastore/server/engine"
+)
+
+// Engines is the folder of one member's engines. Each engine lives in a
+// numbered folder, and the file CURRENT names the one in use: a received
+// snapshot is built beside it and adopted by one rename.
+//
+//	dir/CURRENT                    the number in decimal, and a newline
+//	dir/<number>/                  the engine in use
+//	dir/<other number>/            unfinished or left over; removed at open
+type Engines struct {
+	fs     disk.FS
+	dir    string
+	opener engine.Opener
+	// current is the number in CURRENT. Invariant: its folder is whole.
+	current uint64
+	// next is the number of the next import; never used before in this run.
+	next uint64
+}
+
+const currentFile = "CURRENT"
+
+// OpenEngines opens the folder, makes it when missing, and opens the engine in
+// use. What an interrupted import left is removed.
+func OpenEngines(f disk.FS, dir string, opener engine.Opener) (*Engines, engine.Engine, error) {
+	e := &Engines{fs: f, dir: dir, opener: opener}
+	if err := f.MkdirAll(dir); err != nil {
+		return nil, nil, fmt.Errorf("open engines: %w", err)
+	}
+	n, err := e.readCurrent()
+	if errors.Is(err, fs.ErrNotExist) {
+		n = 1
+		err = e.writeCurrent(n)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("open engines: %w", err)
+	}
+	e.current, e.next = n, n+1
+	if err := e.removeOthers(); err != nil {
+		return nil, nil, fmt.Errorf("open engines: %w", err)
+	}
+	eng, err := opener.Open(e.path(n))
+	if err != nil {
+		return nil, nil, fmt.Errorf("open engine %s: %w", e.path(n), err)
+	}
+	return e, eng, nil
+}
+
+// Import opens an empty engine beside the one in use.
+func (e *Engines) Import() (*Import, error) {
+	n := e.next
+	e.next++
+	eng, err := e.opener.Open(e.path(n))
+	if err != nil {
+		return nil, fmt.Errorf("import engine: %w", err)
+	}
+	return &Import{Engine: eng, engines: e, number: n}, nil
+}
+
+// Import is an engine being filled.
+type Import struct {
+	Engine  engine.Engine
+	engines *Engines
+	number  uint64
+}
+
+// Adopt makes the imported engine, which the caller has flushed, the one in
+// use. Once it returns, the import survives a crash. The caller closes the old
+// engine and then calls Prune.
+func (i *Import) Adopt() error {
+	if err := i.engines.fs.SyncDir(i.engines.dir); err != nil {
+		return fmt.Errorf("adopt engine: %w", err)
+	}
+	if err := i.engines.writeCurrent(i.number); err != nil {
+		return fmt.Errorf("adopt engine: %w", err)
+	}
+	i.engines.current = i.number
+	return nil
+}
+
+// Abandon closes and removes an import that is not to be used.
+func (i *Import) Abandon() error {
+	return errors.Join(i.Engine.Close(), i.engines.fs.RemoveAll(i.engines.path(i.number)))
+}
+
+// Prune removes every engine but the one in use. No import may be under way.
+func (e *Engines) Prune() error { return e.removeOthers() }
+
+func (e *Engines) path(n uint64) string {
+	return path.Join(e.dir, strconv.FormatUint(n, 10))
+}
+
+func (e *Engines) removeOthers() error {
+	names, err := e.fs.List(e.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if n, err := strconv.ParseUint(name, 10, 64); err == nil && n != e.current {
+			if err := e.fs.RemoveAll(path.Join(e.dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (e *Engines) readCurrent() (uint64, error) {
+	b, err := disk.ReadFile(e.fs, path.Join(e.dir, currentFile), 64)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(strings.TrimSuffix(string(b), "\n"), 10, 64)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%w: %s holds %q, not the number of an engine", engine.ErrCorrupt, path.Join(e.dir, currentFile), b)
+	}
+	return n, nil
+}
+
+func (e *Engines) writeCurrent(n uint64) error {
+	return disk.WriteFile(e.fs, e.dir, currentFile, []byte(strconv.FormatUint(n, 10)+"\n"))
+}

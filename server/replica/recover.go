@@ -1,0 +1,47 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+
+	"metastore.io/metastore/server/raftlog"
+	"metastore.io/metastore/server/state"
+)
+
+// ErrLogBroken means that the log and the engine of a member do not belong
+// together: entries or votes are missing. The member must not start.
+var ErrLogBroken = errors.New("replica: the log does not match the state")
+
+// Recover brings a recovered log and the recovered state together. They differ
+// by right in one case only: a crash fell between the adoption of a received
+// snapshot and the reset of the log; the reset is made good then.
+func Recover(log *raftlog.Log, g raftlog.GroupID, m *state.Machine) error {
+	group := log.Group(g)
+	applied, appliedTerm := m.Applied()
+	if applied == 0 {
+		return nil
+	}
+	if raft.IsEmptyHardState(group.HardState()) {
+		return fmt.Errorf("%w: the state holds index %d and the log is empty", ErrLogBroken, applied)
+	}
+	if group.FirstIndex() > applied+1 {
+		return fmt.Errorf("%w: the state holds index %d and the log begins at %d", ErrLogBroken, applied, group.FirstIndex())
+	}
+	if applied <= group.LastIndex() {
+		term, err := group.Term(applied)
+		if err != nil {
+			return fmt.Errorf("term of the applied index %d: %w", applied, err)
+		}
+		if term == appliedTerm {
+			return nil
+		}
+	}
+	hard := group.HardState()
+	commit := max(hard.GetCommit(), applied)
+	hard.Commit = &commit
+	return log.Append([]raftlog.Write{{
+		Group: g, Reset: &raftlog.Position{Index: applied, Term: appliedTerm}, HardState: hard,
+	}})
+}

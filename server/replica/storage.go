@@ -1,0 +1,62 @@
+package replica
+
+import (
+	"sync/atomic"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"metastore.io/metastore/server/raftlog"
+	"metastore.io/metastore/server/state"
+)
+
+// storage is the log and the applied state as raft reads them. Only the raft
+// owner calls it, while the log's and the applier's owners write.
+type storage struct {
+	log *raftlog.Group
+	// initial is read once, when raft starts.
+	initialHard *raftpb.HardState
+	initialConf *raftpb.ConfState
+	// machine is what a snapshot would be taken from.
+	machine *atomic.Pointer[state.Machine]
+}
+
+func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
+	return s.initialHard, s.initialConf, nil
+}
+
+func (s *storage) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
+	return s.log.Entries(lo, hi, maxBytes)
+}
+
+func (s *storage) Term(i uint64) (uint64, error) { return s.log.Term(i) }
+
+func (s *storage) LastIndex() (uint64, error) { return s.log.LastIndex(), nil }
+
+func (s *storage) FirstIndex() (uint64, error) { return s.log.FirstIndex(), nil }
+
+// Snapshot describes the applied state without freezing it. The sender of the
+// snapshot freezes a state at least as new, later, and corrects the metadata
+// then; raft accepts a follower that comes back further than expected.
+func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
+	m := s.machine.Load()
+	snap, err := m.Snapshot()
+	if err != nil {
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
+	defer func() { _ = snap.Close() }() // nothing was read through it
+	if snap.Index == 0 {
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
+	return snapshotOf(snap.Index, snap.Term, snap.ConfState), nil
+}
+
+func snapshotOf(index, term uint64, c state.ConfState) *raftpb.Snapshot {
+	return &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
+		Index: &index, Term: &term, ConfState: confStateOf(c),
+	}}
+}
+
+func confStateOf(c state.ConfState) *raftpb.ConfState {
+	return raftpb.EnsureConfState(&raftpb.ConfState{Voters: c.Voters, Learners: c.Learners})
+}
