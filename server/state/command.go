@@ -150,6 +150,16 @@ func DecodeCommands(data []byte) (origin Origin, firstSeq uint64, cmds []Command
 	return origin, firstSeq, cmds, nil
 }
 
+// PeekOrigin reads only whose proposal an entry is; ok is false where the bytes
+// are not those of EncodeCommands.
+func PeekOrigin(data []byte) (origin Origin, firstSeq uint64, ok bool) {
+	d := decoder{b: data}
+	d.version(commandsVersion)
+	origin = Origin{Member: d.uint64(), Incarnation: d.uint64()}
+	firstSeq = d.uvarint()
+	return origin, firstSeq, d.err == nil
+}
+
 // EncodeLeaseIDs encodes the body of KindLeaseExpire: a uvarint count, then
 // that many IDs of 8 bytes, big endian.
 func EncodeLeaseIDs(ids []int64) []byte {
