@@ -1,0 +1,152 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// KindMetaStoreCluster is the kind of a MetaStoreCluster.
+const KindMetaStoreCluster = "MetaStoreCluster"
+
+// MetaStoreCluster is a replicated metadata store that speaks the etcd v3 API.
+//
+// The name becomes the name of the StatefulSet and of the client Service, and
+// `<name>-peers` that of the headless one: hence its limits.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:shortName=msc,categories=all
+// +kubebuilder:subresource:status
+// +kubebuilder:subresource:scale:specpath=.spec.replicas,statuspath=.status.replicas,selectorpath=.status.selector
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`
+// +kubebuilder:printcolumn:name="Members",type=integer,JSONPath=`.status.readyReplicas`,description="Members that are ready"
+// +kubebuilder:printcolumn:name="Leader",type=string,JSONPath=`.status.leader`
+// +kubebuilder:printcolumn:name="Operation",type=string,JSONPath=`.status.operation.type`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 50 && !self.metadata.name.endsWith('-peers')",messageExpression="'metadata.name is ' + self.metadata.name + '; allowed are at most 50 lower-case letters, digits and dashes, a letter first, not ending in -peers: Services and pods are named after it'"
+type MetaStoreCluster struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec MetaStoreClusterSpec `json:"spec"`
+	// +optional
+	Status MetaStoreClusterStatus `json:"status,omitempty"`
+}
+
+// MetaStoreClusterList is a list of MetaStoreClusters.
+//
+// +kubebuilder:object:root=true
+type MetaStoreClusterList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []MetaStoreCluster `json:"items"`
+}
+
+// Engine is where a member keeps its state.
+//
+// +kubebuilder:validation:Enum=Memory;RocksDB
+type Engine string
+
+const (
+	// EngineMemory keeps the state in memory, made durable by the log and by dumps on the volume.
+	EngineMemory Engine = "Memory"
+	// EngineRocksDB keeps the state in RocksDB on the volume.
+	EngineRocksDB Engine = "RocksDB"
+)
+
+// MetaStoreClusterSpec is what the user wants. The operator never writes it.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.rocksdb) || self.engine == 'RocksDB'",messageExpression="'engine is ' + self.engine + ' but rocksdb is set; rocksdb is allowed only with engine RocksDB'",fieldPath=".rocksdb"
+// +kubebuilder:validation:XValidation:rule="!has(self.image) || !has(self.version) || !self.image.matches('(:[^/]+|@[^/]+)$')",messageExpression="'image is ' + self.image + ' and version is ' + self.version + '; with a version the image has to come without tag and digest, with a tag or digest there is no version'",fieldPath=".version"
+// +kubebuilder:validation:XValidation:rule="!has(self.server) || !has(self.server.quotaBackendBytes) || quantity(string(self.server.quotaBackendBytes)).compareTo(quantity(string(self.storage.size))) <= 0",messageExpression="'server.quotaBackendBytes is ' + string(self.server.quotaBackendBytes) + '; allowed is at most storage.size, which is ' + string(self.storage.size)",fieldPath=".server"
+type MetaStoreClusterSpec struct {
+	// Replicas is the number of voting members: 1, 3, 5 or 7. An even number
+	// tolerates no more failures than the odd one below it.
+	//
+	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5, 7]",messageExpression="'replicas is ' + string(self) + '; allowed are 1, 3, 5 and 7'"
+	Replicas int32 `json:"replicas"`
+
+	// Version of the server; it is the tag of the image. Left out, the operator's own default runs.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:XValidation:rule="self.matches('^v?[0-9]+[.][0-9]+[.][0-9]+([-.][0-9A-Za-z.-]+)?$')",messageExpression="'version is ' + self + '; allowed is a version such as 1.2.3 or v1.2.3-rc.1'"
+	Version string `json:"version,omitempty"`
+
+	// Image replaces the operator's default server image. Without tag and
+	// digest it takes the tag from version, or else from the default image.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[^ :@/]+(:[0-9]+/[^ :@]+|/[^ :@]+)?(:[0-9A-Za-z_][0-9A-Za-z_.-]*)?(@sha256:[0-9a-f]{64})?$')",messageExpression="'image is ' + self + '; allowed is an image reference such as registry.example/metastore:1.2.3'"
+	Image string `json:"image,omitempty"`
+
+	// +optional
+	// +kubebuilder:validation:Enum=Always;IfNotPresent;Never
+	ImagePullPolicy corev1.PullPolicy `json:"imagePullPolicy,omitempty"`
+
+	// Engine is where members keep their state. It cannot be changed.
+	//
+	// +kubebuilder:default=RocksDB
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",messageExpression="'engine is ' + oldSelf + ' and cannot become ' + self + '; make a new cluster and copy the data'"
+	Engine Engine `json:"engine,omitempty"`
+
+	// Storage is the volume of each member; both engines have one.
+	Storage StorageSpec `json:"storage"`
+
+	// Resources of each member's container. The memory limit is what RocksDB's
+	// automatic tuning and GOMEMLIMIT are derived from.
+	//
+	// +optional
+	Resources *MemberResources `json:"resources,omitempty"`
+
+	// RocksDB holds the settings of the engine RocksDB.
+	//
+	// +optional
+	RocksDB *RocksDBSpec `json:"rocksdb,omitempty"`
+
+	// Server holds the settings of the server that no engine changes.
+	//
+	// +optional
+	Server *ServerSpec `json:"server,omitempty"`
+
+	// PodTemplate is laid over the pods that the operator makes.
+	//
+	// +optional
+	PodTemplate *PodTemplateOverlay `json:"podTemplate,omitempty"`
+}
+
+// StorageSpec describes the volume of each member.
+//
+// +kubebuilder:validation:XValidation:rule="quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",messageExpression="'storage.size is ' + string(oldSelf.size) + ' and cannot shrink to ' + string(self.size) + '; allowed is the same size or more'",fieldPath=".size"
+// +kubebuilder:validation:XValidation:rule="has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",messageExpression="'storage.storageClassName is ' + (has(oldSelf.storageClassName) ? oldSelf.storageClassName : 'unset') + ' and cannot become ' + (has(self.storageClassName) ? self.storageClassName : 'unset')",fieldPath=".storageClassName"
+type StorageSpec struct {
+	// Size of the volume. It only grows.
+	//
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('256Mi')) >= 0",messageExpression="'storage.size is ' + string(self) + '; allowed is 256Mi or more'"
+	Size resource.Quantity `json:"size"`
+
+	// StorageClassName of the volume; left out, the cluster's default class. It cannot be changed.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	StorageClassName *string `json:"storageClassName,omitempty"`
+}
+
+// MemberResources are the requests and limits of a member's container.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.limits) || !has(self.requests) || !('memory' in self.limits) || !('memory' in self.requests) || quantity(string(self.requests['memory'])).compareTo(quantity(string(self.limits['memory']))) <= 0",messageExpression="'resources.requests.memory is ' + string(self.requests['memory']) + '; allowed is at most resources.limits.memory, which is ' + string(self.limits['memory'])",fieldPath=".requests"
+// +kubebuilder:validation:XValidation:rule="!has(self.limits) || !has(self.requests) || !('cpu' in self.limits) || !('cpu' in self.requests) || quantity(string(self.requests['cpu'])).compareTo(quantity(string(self.limits['cpu']))) <= 0",messageExpression="'resources.requests.cpu is ' + string(self.requests['cpu']) + '; allowed is at most resources.limits.cpu, which is ' + string(self.limits['cpu'])",fieldPath=".requests"
+// +kubebuilder:validation:XValidation:rule="!has(self.limits) || !('memory' in self.limits) || quantity(string(self.limits['memory'])).compareTo(quantity('128Mi')) >= 0",messageExpression="'resources.limits.memory is ' + string(self.limits['memory']) + '; allowed is 128Mi or more'",fieldPath=".limits"
+type MemberResources struct {
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	Requests corev1.ResourceList `json:"requests,omitempty"`
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	Limits corev1.ResourceList `json:"limits,omitempty"`
+}
