@@ -1,0 +1,234 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"metastore.io/metastore/server/mvcc"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// joinRevisions is how far ahead of the watcher being replayed another one may
+// be to share its reading.
+const joinRevisions = 1024
+
+// keepItems is how large an emptied box may be to be used again.
+const keepItems = 256
+
+// Run sends the stream's responses, in order, until ctx ends, send fails, the
+// hub is closed or the history cannot be read. It closes the stream. One
+// goroutine, once. send may block: others do not wait for it.
+func (s *Stream) Run(ctx context.Context, send func(Response) error) error {
+	defer s.Close()
+	timer := time.NewTimer(s.hub.o.progressInterval())
+	defer timer.Stop()
+	for {
+		items := s.take()
+		for i := range items {
+			if err := s.deliver(&items[i], send); err != nil {
+				return err
+			}
+		}
+		// Everything that these watchers were handed while they were live has
+		// been sent: take moved them here together with it.
+		if err := s.replay(send); err != nil {
+			return err
+		}
+		idle := len(items) == 0 && len(s.lag) == 0
+		if err := s.pause(ctx, timer, idle); err != nil {
+			return err
+		}
+	}
+}
+
+// pause looks for an end and for a progress tick; when the stream is idle it
+// waits for them, or for work.
+func (s *Stream) pause(ctx context.Context, timer *time.Timer, idle bool) error {
+	wake := s.wake
+	if !idle {
+		wake = workToDo
+	}
+	select {
+	case <-s.hub.done:
+		return ErrClosed
+	case <-s.done:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		s.progressTick()
+		timer.Reset(s.hub.o.progressInterval())
+	case <-wake:
+	}
+	return nil
+}
+
+// workToDo is always ready: a stream with work does not wait.
+var workToDo = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// take empties the box and takes over the watchers that began to lag.
+func (s *Stream) take() []item {
+	clear(s.spare)
+	if cap(s.spare) > keepItems {
+		s.spare = nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	items := s.box
+	s.box, s.spare = s.spare[:0], items
+	s.boxBytes, s.boxEvents, s.controls = 0, 0, 0
+	s.lag = append(s.lag, s.newLagging...)
+	clear(s.newLagging)
+	s.newLagging = s.newLagging[:0]
+	if s.room != nil {
+		close(s.room)
+		s.room = nil
+	}
+	return items
+}
+
+func (s *Stream) deliver(it *item, send func(Response) error) error {
+	r := Response{WatchID: it.id, Revision: it.rev}
+	switch it.kind {
+	case eventsItem:
+		return s.sendEvents(it.w, it.rev, it.evs, send)
+	case createdItem:
+		r.Created, r.Err = true, it.err
+		r.Canceled = it.err != nil
+	case canceledItem:
+		r.Canceled = true
+	}
+	return send(r)
+}
+
+func (s *Stream) sendEvents(w *watcher, rev int64, evs []*mvccpb.Event, send func(Response) error) error {
+	w.busy = true
+	s.sent.Add(uint64(len(evs)))
+	return send(Response{WatchID: w.id, Revision: rev, Events: evs, Fragment: w.fragment})
+}
+
+// replay does one step for some of the lagging watchers.
+func (s *Stream) replay(send func(Response) error) error {
+	if len(s.lag) == 0 {
+		return nil
+	}
+	group, src, to := s.nextGroup()
+	if len(group) == 0 {
+		return nil
+	}
+	defer func() { s.lag = append(s.lag, group...) }()
+	from := group[0].next
+	for _, w := range group {
+		from = min(from, w.next)
+	}
+	next, err := s.read(src, group, from, to)
+	if err != nil {
+		for _, w := range group {
+			w.out = nil
+		}
+		return s.replayFailed(group, src, from, err, send)
+	}
+	for _, w := range group {
+		evs := w.out
+		w.out = nil
+		w.next = max(w.next, next)
+		if len(evs) == 0 {
+			continue
+		}
+		if err := s.sendEvents(w, next-1, evs, send); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nextGroup makes live again who has everything that was published, and takes
+// the next lagging watcher out of the queue, together with those about as far.
+// Both under the lock that Publish holds: what is published from now on finds
+// the watcher in the index, and what was published before it has replayed.
+func (s *Stream) nextGroup() (group []*watcher, src Source, to int64) {
+	h := s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	rest := s.lag[:0]
+	for _, w := range s.lag {
+		switch {
+		case w.state != lagging:
+		case w.next > h.rev:
+			w.state = live
+			h.stats.Lagging--
+			h.live.add(w)
+		case len(group) == 0 || (w.next >= group[0].next && w.next <= group[0].next+joinRevisions):
+			group = append(group, w)
+		default:
+			rest = append(rest, w)
+		}
+	}
+	clear(s.lag[len(rest):])
+	s.lag = rest
+	if rev, ok := h.asking[s]; ok {
+		h.answerProgress(s, rev)
+	}
+	return group, h.src, h.rev
+}
+
+// read collects the events of the revisions from..to for the group, up to the
+// limit of a step, and returns the next revision to read. It advances nobody.
+func (s *Stream) read(src Source, group []*watcher, from, to int64) (int64, error) {
+	x := newIndex()
+	for _, w := range group {
+		x.add(w)
+	}
+	next, err := src.History(from, to, s.hub.o.ReplayBytes, func(rev int64, evs []*mvccpb.Event) error {
+		es := events{full: evs}
+		for i, ev := range evs {
+			x.match(ev.Kv.Key, func(w *watcher) {
+				if rev >= w.next && !w.filtered(ev) {
+					w.out = append(w.out, es.seenBy(w)[i])
+				}
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	if next <= from {
+		return 0, fmt.Errorf("watch: history from revision %d did not advance", from)
+	}
+	return next, nil
+}
+
+// replayFailed ends the watchers whose next revision is compacted. Any other
+// error is one of the store, unless the store was replaced meanwhile.
+func (s *Stream) replayFailed(group []*watcher, src Source, from int64, err error, send func(Response) error) error {
+	h := s.hub
+	h.mu.Lock()
+	if h.src != src {
+		h.mu.Unlock()
+		return nil
+	}
+	if !errors.Is(err, mvcc.ErrCompacted) {
+		h.mu.Unlock()
+		return fmt.Errorf("replay events from revision %d: %w", from, err)
+	}
+	var ended []*watcher
+	for _, w := range group {
+		if w.next == from && w.state == lagging {
+			w.state = compacted
+			h.stats.Lagging--
+			ended = append(ended, w)
+		}
+	}
+	compact, rev := src.CompactRev(), h.rev
+	h.mu.Unlock()
+	for _, w := range ended {
+		if err := send(Response{WatchID: w.id, Revision: rev, Canceled: true, CompactRevision: compact}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,368 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+const (
+	// AutoID asks for an ID chosen by the stream.
+	AutoID = 0
+	// InvalidID is the watch ID of responses that belong to no watcher.
+	InvalidID = -1
+)
+
+// Reasons for which a watcher is not created; the texts are etcd's.
+var (
+	ErrEmptyRange  = errors.New("mvcc: watcher range is empty")
+	ErrDuplicateID = errors.New("mvcc: duplicate watch ID provided on the WatchStream")
+)
+
+// Response is one message to the client.
+type Response struct {
+	WatchID int64
+	// Revision: all events of the watcher (of all watchers, where WatchID is
+	// InvalidID) up to it were sent with this response or before it.
+	Revision int64
+	// Events are shared with other watchers: do not change them.
+	Events            []*mvccpb.Event
+	Created, Canceled bool
+	// CompactRevision is set when the watcher ended because its next revision
+	// is compacted.
+	CompactRevision int64
+	// Err is why a watcher was not created.
+	Err error
+	// Fragment: the client allows this response to be split.
+	Fragment bool
+}
+
+// Request describes a watcher, in etcd's terms.
+type Request struct {
+	ID int64 // AutoID, or chosen by the client
+	// Key and End: an empty Key is the lowest key; an empty End is the one key;
+	// {0} is without bound.
+	Key, End []byte
+	// StartRevision: 0 is from now on; at most the current one replays history.
+	StartRevision              int64
+	NoPut, NoDelete            bool
+	PrevKV, Progress, Fragment bool
+}
+
+// maxControls is how many responses to requests may wait in a stream before
+// further requests wait.
+const maxControls = 128
+
+type itemKind uint8
+
+const (
+	eventsItem itemKind = iota
+	createdItem
+	canceledItem
+	progressItem
+)
+
+// item is one waiting response.
+type item struct {
+	kind itemKind
+	id   int64
+	rev  int64
+	w    *watcher // eventsItem
+	evs  []*mvccpb.Event
+	err  error // createdItem: why it was not
+}
+
+// Stream is the sequence of responses to one client. Create, Cancel and
+// RequestProgress are called by the goroutine that reads the client's requests,
+// Run by the one that writes.
+type Stream struct {
+	hub *Hub
+	// watchers by ID and nextID are guarded by Hub.mu. Compacted ones stay
+	// until the client cancels them.
+	watchers map[int64]*watcher
+	nextID   int64
+	sent     atomic.Uint64
+
+	// mu guards the fields below; held for a few instructions.
+	mu sync.Mutex
+	// box is what waits to be sent, in order. Invariant: boxBytes and boxEvents
+	// stay within the hub's limits, or there is one revision's events only.
+	box                 []item
+	boxBytes, boxEvents int
+	controls            int
+	newLagging          []*watcher    // live until now; all their earlier events are in box or sent
+	room                chan struct{} // closed when controls drops; nil when nobody waits
+	wake                chan struct{} // holds one token when there may be work
+	done                chan struct{} // closed by Close
+	closeOnce           sync.Once
+	spare               []item     // Run's, the emptied box before
+	lag                 []*watcher // Run's: the watchers to replay, round robin
+}
+
+// NewStream opens a stream without watchers. Close it, or Run it.
+func (h *Hub) NewStream() *Stream {
+	s := &Stream{
+		hub:      h,
+		watchers: make(map[int64]*watcher),
+		wake:     make(chan struct{}, 1),
+		done:     make(chan struct{}),
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.streams[s] = struct{}{}
+	return s
+}
+
+// Create adds a watcher. The response that says so, or why not, comes before
+// all its events. It waits while the client does not read its responses; the
+// error is then ctx's, or ErrClosed.
+func (s *Stream) Create(ctx context.Context, r Request) error {
+	if err := s.awaitRoom(ctx); err != nil {
+		return err
+	}
+	w := newWatcher(s, r)
+	h := s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !s.open() {
+		return ErrClosed
+	}
+	rev := max(h.rev, h.src.Rev())
+	if err := s.admit(w); err != nil {
+		s.control(item{kind: createdItem, id: InvalidID, rev: rev, err: err})
+		return nil
+	}
+	if w.start == 0 {
+		w.start = rev + 1
+	}
+	w.next = w.start
+	s.watchers[w.id] = w
+	s.control(item{kind: createdItem, id: w.id, rev: rev})
+	if w.start > h.rev {
+		h.live.add(w)
+		return nil
+	}
+	w.state = lagging
+	h.stats.Lagging++
+	s.addLagging(w)
+	return nil
+}
+
+func newWatcher(s *Stream, r Request) *watcher {
+	w := &watcher{
+		stream: s, id: r.ID, key: r.Key, end: r.End, start: r.StartRevision,
+		noPut: r.NoPut, noDelete: r.NoDelete,
+		prevKV: r.PrevKV, progress: r.Progress, fragment: r.Fragment,
+	}
+	if len(w.key) == 0 {
+		w.key = []byte{0}
+	}
+	switch {
+	case len(w.end) == 0:
+		w.single = true
+	case len(w.end) == 1 && w.end[0] == 0:
+		w.end = nil
+	}
+	return w
+}
+
+// admit gives a new watcher its ID. It holds Hub.mu.
+func (s *Stream) admit(w *watcher) error {
+	if emptyRange(w.key, w.end) {
+		return ErrEmptyRange
+	}
+	if w.id == AutoID {
+		for s.watchers[s.nextID] != nil {
+			s.nextID++
+		}
+		w.id = s.nextID
+		s.nextID++
+	} else if s.watchers[w.id] != nil {
+		return ErrDuplicateID
+	}
+	return nil
+}
+
+// Refuse answers a create request that the caller found invalid.
+func (s *Stream) Refuse(ctx context.Context, reason error) error {
+	if err := s.awaitRoom(ctx); err != nil {
+		return err
+	}
+	h := s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !s.open() {
+		return ErrClosed
+	}
+	s.control(item{kind: createdItem, id: InvalidID, rev: max(h.rev, h.src.Rev()), err: reason})
+	return nil
+}
+
+// Cancel ends a watcher; nothing of it follows the response. An ID that is not
+// in use is not answered, as in etcd; one that compaction ended is.
+func (s *Stream) Cancel(ctx context.Context, id int64) error {
+	if err := s.awaitRoom(ctx); err != nil {
+		return err
+	}
+	h := s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !s.open() {
+		return ErrClosed
+	}
+	w := s.watchers[id]
+	if w == nil {
+		return nil
+	}
+	delete(s.watchers, id)
+	h.end(w)
+	s.control(item{kind: canceledItem, id: id, rev: max(h.rev, h.src.Rev())})
+	return nil
+}
+
+// end takes a watcher out of service. It holds h.mu.
+func (h *Hub) end(w *watcher) {
+	switch w.state {
+	case live:
+		h.live.remove(w)
+	case lagging:
+		h.stats.Lagging--
+	}
+	w.state = gone
+}
+
+// RequestProgress asks for one response, with InvalidID, that tells up to
+// which revision all watchers of the stream have their events. It is sent once
+// none of them lags. Without watchers, or with one that waits for a future
+// revision, there is none, as in etcd.
+func (s *Stream) RequestProgress(ctx context.Context) error {
+	if err := s.awaitRoom(ctx); err != nil {
+		return err
+	}
+	h := s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !s.open() {
+		return ErrClosed
+	}
+	rev := max(h.rev, h.src.Rev())
+	if len(s.watchers) == 0 {
+		return nil
+	}
+	for _, w := range s.watchers {
+		if w.start > rev+1 {
+			return nil
+		}
+	}
+	h.asking[s] = rev
+	h.answerProgress(s, rev)
+	return nil
+}
+
+// Close ends the stream and all its watchers. It does not wait for Run.
+func (s *Stream) Close() {
+	s.closeOnce.Do(func() {
+		close(s.done)
+		h := s.hub
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, w := range s.watchers {
+			h.end(w)
+		}
+		clear(s.watchers)
+		delete(h.streams, s)
+		delete(h.asking, s)
+		h.stats.Sent += s.sent.Load()
+	})
+}
+
+// open tells whether neither the stream nor the hub was closed. It holds Hub.mu.
+func (s *Stream) open() bool {
+	_, ok := s.hub.streams[s]
+	return ok && !s.hub.closed
+}
+
+// awaitRoom waits until the client has read enough responses to its requests.
+func (s *Stream) awaitRoom(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		if s.controls < maxControls {
+			s.mu.Unlock()
+			return nil
+		}
+		if s.room == nil {
+			s.room = make(chan struct{})
+		}
+		room := s.room
+		s.mu.Unlock()
+		select {
+		case <-room:
+		case <-s.done:
+			return ErrClosed
+		case <-s.hub.done:
+			return ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// offer puts the events of one revision into the box, unless that is full.
+func (s *Stream) offer(w *watcher, rev int64, evs []*mvccpb.Event) bool {
+	size := sizeBytes(evs)
+	o := &s.hub.o
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.boxEvents > 0 && (s.boxEvents+len(evs) > o.OutboxEvents || s.boxBytes+size > o.OutboxBytes) {
+		return false
+	}
+	s.box = append(s.box, item{kind: eventsItem, id: w.id, rev: rev, w: w, evs: evs})
+	s.boxEvents += len(evs)
+	s.boxBytes += size
+	s.signal()
+	return true
+}
+
+// control puts a response without events into the box.
+func (s *Stream) control(it item) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.box = append(s.box, it)
+	s.controls++
+	s.signal()
+}
+
+// addLagging hands a watcher to Run for replay. It holds Hub.mu.
+func (s *Stream) addLagging(w *watcher) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.newLagging = append(s.newLagging, w)
+	s.signal()
+}
+
+func (s *Stream) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// progressTick reports progress for the watchers that asked for it and had no
+// events since the last tick. Called by Run.
+func (s *Stream) progressTick() {
+	h := s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, w := range s.watchers {
+		if !w.progress {
+			continue
+		}
+		if !w.busy && w.state == live && h.rev >= w.start-1 {
+			s.control(item{kind: progressItem, id: w.id, rev: h.rev})
+		}
+		w.busy = false
+	}
+}
