@@ -7,6 +7,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"metastore.io/metastore/server/lease"
 )
 
 // Kind says what a command does and how its body is encoded. The numbers are
@@ -30,7 +32,7 @@ const (
 	KindMemberUpdate Kind = 9
 	// KindClusterVersion carries the version as text, for example "3.7.0".
 	KindClusterVersion Kind = 10
-	// KindLeaseExpire carries many lease IDs, see EncodeLeaseIDs.
+	// KindLeaseExpire carries a term and many lease IDs, see LeaseExpire.
 	KindLeaseExpire Kind = 11
 )
 
@@ -160,26 +162,30 @@ func PeekOrigin(data []byte) (origin Origin, firstSeq uint64, ok bool) {
 	return origin, firstSeq, d.err == nil
 }
 
-// EncodeLeaseIDs encodes the body of KindLeaseExpire: a uvarint count, then
-// that many IDs of 8 bytes, big endian.
-func EncodeLeaseIDs(ids []int64) []byte {
-	b := binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen32+8*len(ids)), uint64(len(ids)))
+// LeaseExpire is the command that revokes leases whose time was over on the
+// leader of a term. Applied in an entry of any other term it changes nothing:
+// the clocks of that term's leader count there, and it may have kept a lease
+// alive. Its body is the term (8 bytes, big endian), a uvarint count, and that
+// many IDs of 8 bytes, big endian.
+func LeaseExpire(term uint64, ids []lease.ID) Command {
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, 8+binary.MaxVarintLen32+8*len(ids)), term)
+	b = binary.AppendUvarint(b, uint64(len(ids)))
 	for _, id := range ids {
 		b = binary.BigEndian.AppendUint64(b, uint64(id))
 	}
-	return b
+	return Command{Kind: KindLeaseExpire, Body: b}
 }
 
-// DecodeLeaseIDs is the inverse of EncodeLeaseIDs.
-func DecodeLeaseIDs(data []byte) ([]int64, error) {
+// decodeLeaseExpire is the inverse of LeaseExpire.
+func decodeLeaseExpire(data []byte) (term uint64, ids []lease.ID, err error) {
 	d := decoder{b: data}
+	term = d.uint64()
 	n := d.count(8)
-	var ids []int64
 	for i := 0; i < n && d.err == nil; i++ {
-		ids = append(ids, int64(d.uint64()))
+		ids = append(ids, lease.ID(d.uint64()))
 	}
 	if err := d.end(); err != nil {
-		return nil, fmt.Errorf("decode lease IDs: %w", err)
+		return 0, nil, fmt.Errorf("decode expired leases: %w", err)
 	}
-	return ids, nil
+	return term, ids, nil
 }

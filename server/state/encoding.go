@@ -70,6 +70,13 @@ func (d *decoder) uint64() uint64 {
 	return 0
 }
 
+func (d *decoder) uint32() uint32 {
+	if v := d.take(4); v != nil {
+		return binary.BigEndian.Uint32(v)
+	}
+	return 0
+}
+
 // uvarint reads a minimal uvarint.
 func (d *decoder) uvarint() uint64 {
 	if d.err != nil {
