@@ -1,0 +1,181 @@
+package enginetest
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"metastore.io/metastore/server/engine"
+)
+
+func testFlushAndReopen(t *testing.T, o engine.Opener) {
+	dir := t.TempDir() + "/a/b/engine"
+	var want [engine.SpaceCount][]string
+	for round := range 3 {
+		e := openDir(t, o, dir)
+		for s := range want {
+			if got := scanned(t, e, engine.Space(s), nil, nil); fmt.Sprint(got) != fmt.Sprint(want[s]) {
+				t.Fatalf("round %d, space %d: got %d rows, want %d", round, s, len(got), len(want[s]))
+			}
+		}
+		e.apply(func(b *engine.Batch) {
+			for i := range 3000 {
+				b.Put(revisions, fmt.Appendf(nil, "%d-%05d", round, i), bytes.Repeat([]byte{byte(i)}, i%700))
+			}
+			b.Put(revisions, nil, nil)
+			b.Put(meta, []byte("applied"), []byte{byte(round)})
+			b.Put(meta, fmt.Appendf(nil, "%d", round), []byte("x"))
+		})
+		e.apply(func(b *engine.Batch) {
+			b.DeleteRange(revisions, fmt.Appendf(nil, "%d-00100", round), fmt.Appendf(nil, "%d-00200", round))
+			b.Delete(meta, fmt.Appendf(nil, "%d", round-1))
+		})
+		for s := range want {
+			want[s] = scanned(t, e, engine.Space(s), nil, nil)
+		}
+		e.flush()
+		e.close()
+	}
+}
+
+func testReopenWithoutFlush(t *testing.T, o engine.Opener) {
+	dir := t.TempDir() + "/engine"
+	e := openDir(t, o, dir)
+	const batches, flushed = 200, 120
+	b := engine.NewBatch()
+	for i := range uint64(batches) {
+		b.Reset()
+		generation(b, i+1)
+		if err := e.Apply(b); err != nil {
+			t.Fatal(err)
+		}
+		if i+1 == flushed {
+			e.flush()
+		}
+	}
+	e.close()
+	state, err := checkGeneration(openDir(t, o, dir))
+	if err != nil || state < flushed || state > batches {
+		t.Errorf("got state %d and error %v, want one of %d to %d", state, err, flushed, batches)
+	}
+}
+
+// testFlushUnderWrites checks that a flush that runs beside a writer holds all
+// that was applied before it began, and nothing in part.
+func testFlushUnderWrites(t *testing.T, o engine.Opener) {
+	dir := t.TempDir() + "/engine"
+	e := openDir(t, o, dir)
+	stop := make(chan struct{})
+	var done atomic.Uint64
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		if err := writeGenerations(e, stop, &done); err != nil {
+			t.Errorf("write: %v", err)
+		}
+	})
+	var before uint64
+	for range 5 {
+		before = done.Load()
+		e.flush()
+	}
+	close(stop)
+	writer.Wait()
+	e.close()
+	state, err := checkGeneration(openDir(t, o, dir))
+	if err != nil || state < before || state > done.Load() {
+		t.Errorf("got state %d and error %v, want one of %d to %d", state, err, before, done.Load())
+	}
+}
+
+// crashDirEnv makes Run write to the engine in this folder instead of testing.
+const crashDirEnv = "ENGINETEST_CRASH_DIR"
+
+// testKilledWhileWriting kills processes that write and flush, one after the
+// other on one folder, and checks what the engine holds after each.
+func testKilledWhileWriting(t *testing.T, o engine.Opener) {
+	if testing.Short() {
+		t.Skip("starts and kills processes")
+	}
+	dir := t.TempDir() + "/engine"
+	name, _, _ := strings.Cut(t.Name(), "/")
+	for round, flushes := range []int{1, 3, 6} {
+		flushed := runUntilFlushed(t, name, dir, flushes)
+		e := openDir(t, o, dir)
+		state, err := checkGeneration(e)
+		if err != nil || state < flushed {
+			t.Fatalf("round %d: got state %d and error %v, want %d or later", round, state, err, flushed)
+		}
+		e.close()
+	}
+}
+
+// runUntilFlushed starts a writing process, kills it as soon as it reported the
+// given number of flushes, and returns the last state that it called durable.
+func runUntilFlushed(t *testing.T, name, dir string, flushes int) (flushed uint64) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+name+"$")
+	cmd.Env = append(os.Environ(), crashDirEnv+"="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	seen := 0
+	for lines.Scan() {
+		var state uint64
+		if _, err := fmt.Sscanf(lines.Text(), "flushed %d", &state); err != nil {
+			continue
+		}
+		flushed = state
+		if seen++; seen == flushes {
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	err = cmd.Wait()
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.Exited() {
+		t.Fatalf("the writing process ended by itself: %v\n%s", err, stderr.String())
+	}
+	return flushed
+}
+
+// writeUntilKilled is the process that is killed: one goroutine applies, this
+// one flushes and reports.
+func writeUntilKilled(t *testing.T, o engine.Opener, dir string) {
+	e := openDir(t, o, dir)
+	state, err := checkGeneration(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var done atomic.Uint64
+	done.Store(state)
+	go func() {
+		b := engine.NewBatch()
+		for i := state + 1; ; i++ {
+			b.Reset()
+			generation(b, i)
+			if err := e.Apply(b); err != nil {
+				panic(err)
+			}
+			done.Store(i)
+		}
+	}()
+	for {
+		before := done.Load()
+		e.flush()
+		fmt.Printf("flushed %d\n", before)
+	}
+}
