@@ -1,0 +1,85 @@
+// Package member holds the few calls that the operator makes to the members of
+// a cluster: who belongs to it, how each of them is, and the four changes of
+// membership and leadership.
+//
+// It promises that no call outlives the time that its Options give it, that one
+// Look costs one timeout however many members are dead, and that a membership
+// list is either linearizable or absent: a list that a cut-off member remembers
+// never reaches the planner. It keeps no state between calls.
+//
+// The controller calls it; the planner sees only values made from its answers.
+package member
+
+import (
+	"context"
+	"errors"
+)
+
+// ErrNotFound is returned by Promote, Remove and MoveLeader when the cluster
+// has no member with that ID; for Remove the caller may take it as done.
+var ErrNotFound = errors.New("member not found")
+
+// ErrNotReady is returned by Promote when the cluster judges that the learner
+// has not caught up; asking again later is right.
+var ErrNotReady = errors.New("learner is not in sync with the leader")
+
+// ID identifies a member; the cluster assigns it at AddLearner. Never 0.
+type ID uint64
+
+// Member is one row of the membership list.
+type Member struct {
+	ID ID
+	// Name is empty until the member has started for the first time.
+	Name       string
+	PeerURLs   []string
+	ClientURLs []string
+	Learner    bool
+}
+
+// Status is what one member says of itself.
+type Status struct {
+	ID        ID
+	ClusterID uint64
+	// Leader is the member that this one follows; 0 when it knows of none.
+	Leader  ID
+	Learner bool
+	Version string
+	// RaftIndex is the highest committed index that the member knows.
+	RaftIndex uint64
+	// AppliedIndex never exceeds RaftIndex.
+	AppliedIndex uint64
+	RaftTerm     uint64
+	DBSizeBytes  int64
+	// Errors are the alarms and faults that the member reports.
+	Errors []string
+}
+
+// View is one look at a cluster.
+type View struct {
+	// Members is the linearizable membership list, sorted by ID; empty exactly
+	// when ListErr is set.
+	Members []Member
+	// ListErr says why there is no list: no member could confirm it with a
+	// quorum in time.
+	ListErr error
+	// Status has an entry for each endpoint that answered.
+	Status map[string]Status
+	// Errs has an entry for each endpoint that did not.
+	Errs map[string]error
+}
+
+// Access is how the operator reaches the members of one cluster. All methods
+// may run concurrently. Endpoints are client URLs; a call that changes the
+// cluster goes to one of them, and the first that accepts it is enough.
+type Access interface {
+	// Look asks every endpoint at once.
+	Look(ctx context.Context, endpoints []string) View
+	// AddLearner returns when the change is committed.
+	AddLearner(ctx context.Context, endpoints []string, peerURL string) (ID, error)
+	// Promote makes a learner a voter; ErrNotReady while it lags.
+	Promote(ctx context.Context, endpoints []string, id ID) error
+	// Remove takes a member out of the cluster for ever.
+	Remove(ctx context.Context, endpoints []string, id ID) error
+	// MoveLeader asks the leader, at its own endpoint, to hand over.
+	MoveLeader(ctx context.Context, leaderEndpoint string, to ID) error
+}

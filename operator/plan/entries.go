@@ -1,0 +1,67 @@
+package plan
+
+import "slices"
+
+// Entry is the part of a member's start-up settings that depends on the
+// membership.
+type Entry struct {
+	Ordinal int
+	// New tells the member to begin a new cluster. Invariant: only ever true for
+	// ordinal 0, and only before the cluster has served for the first time; a
+	// member that finds no data afterwards must not begin an empty one.
+	New bool
+	// Peers are the ordinals of all members, itself included, in order.
+	Peers []int
+}
+
+// Entries gives the start-up settings of every member. ok is false when the
+// membership is unknown: what is written already is then to be kept, and the
+// entries returned are for the case that nothing is.
+func Entries(w World) (entries []Entry, ok bool) {
+	switch {
+	case !w.Bootstrapped:
+		return []Entry{{Ordinal: 0, New: true, Peers: []int{0}}}, true
+	case !w.ListKnown:
+		peers := make([]int, w.adopted())
+		for i := range peers {
+			peers[i] = i
+		}
+		return among(peers), false
+	}
+	peers := []int{}
+	for _, m := range w.Members {
+		if m.Ordinal >= 0 {
+			peers = append(peers, m.Ordinal)
+		}
+	}
+	slices.Sort(peers)
+	return among(peers), true
+}
+
+func among(peers []int) []Entry {
+	entries := make([]Entry, 0, len(peers))
+	for _, p := range peers {
+		entries = append(entries, Entry{Ordinal: p, Peers: peers})
+	}
+	return entries
+}
+
+// adopted is how many replicas the traces of the cluster show: its pods and the
+// recorded volumes that are not on their way out. At least 1.
+func (w *World) adopted() int {
+	n := 1
+	if w.Set != nil {
+		n = max(n, w.Set.Replicas)
+	}
+	for ordinal, p := range w.Pods {
+		if !p.Terminating {
+			n = max(n, ordinal+1)
+		}
+	}
+	for ordinal, v := range w.Volumes {
+		if !v.Terminating && v.Member != 0 {
+			n = max(n, ordinal+1)
+		}
+	}
+	return n
+}

@@ -1,0 +1,224 @@
+package plan
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"metastore.io/metastore/api/v1alpha1"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the present answers into testdata")
+
+// TestTranscripts runs every case of testdata: a line of #comments says what it
+// shows, the following lines are the world in the notation of parseWorld, and
+// after ---- stands the decision.
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { runFile(t, file) })
+	}
+}
+
+func runFile(t *testing.T, file string) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, block := range strings.Split(strings.TrimSpace(string(text)), "\n\n") {
+		head, want, _ := strings.Cut(block+"\n", "\n----\n")
+		w, err := parseWorld(head)
+		if err != nil {
+			t.Fatalf("%s: %v in\n%s", file, err, head)
+		}
+		got := render(w, Next(w))
+		if got != strings.TrimRight(want, "\n") && !*rewrite {
+			t.Errorf("%s\n---- want\n%s\n---- got\n%s", head, want, got)
+		}
+		if again := render(w, Next(w)); again != got {
+			t.Errorf("%s\n---- is not deterministic: %s, then %s", head, got, again)
+		}
+		out = append(out, head+"\n----\n"+got+"\n")
+	}
+	if *rewrite {
+		if err := os.WriteFile(file, []byte(strings.Join(out, "\n")), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func render(w World, d Decision) string {
+	what := d.Step.String()
+	switch {
+	case d.Overdue(w.Now):
+		what = "wait, overdue"
+	case d.Waiting():
+		what = "wait " + d.Deadline.Sub(w.Now).String()
+	case d.Step.Action == Nothing:
+		what = "nothing"
+	}
+	op := string(d.Operation)
+	if op == "" {
+		op = "-"
+	}
+	out := fmt.Sprintf("%s: %s\n%s: %s", op, what, d.Reason, d.Message)
+	for _, b := range d.Blocked {
+		out += fmt.Sprintf("\nblocked %s: %s", b.Reason, b.Message)
+	}
+	return out
+}
+
+var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+
+// parseWorld reads the notation of the transcripts:
+//
+//	spec replicas=3 size=10
+//	set replicas=3 rev=a [differs] [claims-differ] [unobserved] [terminating]
+//	objects Service/x Service/y | settings-differ | deleting | new | blind
+//	waited TYPE ordinal=1 reason=PodMissing since=30s
+//	2: pod=ready|starting|crash|pending ... vol=10 ... member=a2 ...
+//
+// A pod takes rev=, age=, for= (how long Ready has its value), exit=, waiting=,
+// ending=, node=gone|down; a volume recorded=, vol-age=, fixed, vol-ending,
+// vol-lost, unrecorded; a member leader, learner, lag=, silent, unstarted.
+func parseWorld(text string) (World, error) {
+	w := World{
+		Now: epoch, Limits: DefaultLimits(), Bootstrapped: true, ListKnown: true,
+		Spec: Spec{Replicas: 3, VolumeBytes: 10}, Pods: map[int]Pod{}, Volumes: map[int]Volume{},
+	}
+	for _, line := range strings.Split(text, "\n") {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		f := parseFields(line)
+		if err := f.into(&w); err != nil {
+			return w, fmt.Errorf("%q: %w", line, err)
+		}
+	}
+	if !w.ListKnown {
+		w.Members = nil
+	}
+	return w, nil
+}
+
+type fields struct {
+	head   string
+	rest   []string
+	values map[string]string
+}
+
+func parseFields(line string) fields {
+	parts := strings.Fields(line)
+	f := fields{head: parts[0], rest: parts[1:], values: map[string]string{}}
+	for _, p := range f.rest {
+		k, v, _ := strings.Cut(p, "=")
+		f.values[k] = v
+	}
+	return f
+}
+
+func (f fields) has(k string) bool { _, ok := f.values[k]; return ok }
+
+func (f fields) text(k, otherwise string) string {
+	if f.has(k) {
+		return f.values[k]
+	}
+	return otherwise
+}
+
+func (f fields) number(k string, otherwise int) int {
+	n, err := strconv.Atoi(f.text(k, strconv.Itoa(otherwise)))
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func (f fields) ago(k string, otherwise time.Duration) time.Time {
+	d, err := time.ParseDuration(f.text(k, otherwise.String()))
+	if err != nil {
+		panic(err)
+	}
+	return epoch.Add(-d)
+}
+
+func (f fields) id(k string) MemberID {
+	n, err := strconv.ParseUint(f.text(k, "0"), 16, 64)
+	if err != nil {
+		panic(err)
+	}
+	return MemberID(n)
+}
+
+func (f fields) into(w *World) error {
+	switch f.head {
+	case "spec":
+		w.Spec = Spec{Replicas: f.number("replicas", 3), VolumeBytes: int64(f.number("size", 10))}
+	case "set":
+		w.Set = &Set{
+			Replicas: f.number("replicas", 3), Revision: f.text("rev", "a"), Differs: f.has("differs"),
+			ClaimsDiffer: f.has("claims-differ"), Observed: !f.has("unobserved"), Terminating: f.has("terminating"),
+		}
+	case "objects":
+		w.Objects = f.rest
+	case "settings-differ":
+		w.SettingsDiffer = true
+	case "deleting":
+		w.Deleting = true
+	case "new":
+		w.Bootstrapped, w.ListKnown = false, false
+	case "blind":
+		w.ListKnown = false
+	case "waited":
+		w.Operation = Operation{
+			Type: operation(f.rest[0]), Ordinal: f.number("ordinal", -1),
+			Reason: f.text("reason", ""), StartedAt: f.ago("since", 0),
+		}
+	default:
+		ordinal, err := strconv.Atoi(strings.TrimSuffix(f.head, ":"))
+		if err != nil {
+			return err
+		}
+		f.intoOrdinal(w, ordinal)
+	}
+	return nil
+}
+
+func (f fields) intoOrdinal(w *World, ordinal int) {
+	if state, ok := f.values["pod"]; ok {
+		w.Pods[ordinal] = Pod{
+			Revision: f.text("rev", "a"), CreatedAt: f.ago("age", 10*time.Minute),
+			Ready: state == "ready", ReadyChangedAt: f.ago("for", time.Minute),
+			Running: state == "ready" || state == "starting", ExitCode: f.number("exit", 0), Waiting: f.text("waiting", ""),
+			Terminating: f.has("ending"), TerminatingAt: f.ago("ending", 0),
+			NodeGone: f.text("node", "") == "gone", NodeDown: f.text("node", "") == "down",
+		}
+	}
+	if f.has("vol") {
+		v := Volume{
+			CreatedAt: f.ago("vol-age", 10*time.Minute), RequestBytes: int64(f.number("vol", 10)),
+			Expandable: !f.has("fixed"), Terminating: f.has("vol-ending"), Lost: f.has("vol-lost"), Member: f.id("member"),
+		}
+		if f.has("recorded") || f.has("unrecorded") {
+			v.Member = f.id("recorded")
+		}
+		w.Volumes[ordinal] = v
+	}
+	if f.has("member") {
+		w.Members = append(w.Members, Member{
+			ID: f.id("member"), Ordinal: ordinal, Learner: f.has("learner"), Started: !f.has("unstarted"),
+			Answers: !f.has("silent") && !f.has("unstarted"), Leader: f.has("leader"), Lag: uint64(f.number("lag", 0)),
+		})
+	}
+}
+
+func operation(s string) (op v1alpha1.OperationType) { return v1alpha1.OperationType(s) }

@@ -1,0 +1,165 @@
+// Package plan decides what the operator does next. It owns the order of
+// priorities, the gates that keep a quorum, and the clocks of each wait.
+//
+// Next is pure: the same World gives the same Decision, which is exactly one
+// step with its reason, or a wait with its reason and its deadline. All memory
+// is in the World, so that an operator that stops between any two steps goes on
+// where it was. The controller makes the World, takes the step, and reports.
+package plan
+
+import (
+	"time"
+
+	"metastore.io/metastore/api/v1alpha1"
+)
+
+// MemberID is the cluster's identity of a member; never 0 for a real one.
+type MemberID uint64
+
+// World is everything that a decision may depend on, observed at one time.
+type World struct {
+	// Now is when the world was observed; the only clock there is.
+	Now    time.Time
+	Spec   Spec
+	Limits Limits
+	// Deleting is set once the cluster object is being deleted.
+	Deleting bool
+	// Objects names the owned objects, except the two below, that are missing or
+	// differ from what they should be, in the order in which to apply them.
+	Objects []string
+	// SettingsDiffer says that the members' start-up settings are not those that
+	// Entries asks for.
+	SettingsDiffer bool
+	// Set is the StatefulSet; nil when there is none.
+	Set *Set
+	// Pods and Volumes are keyed by ordinal, also beyond Set.Replicas.
+	Pods    map[int]Pod
+	Volumes map[int]Volume
+	// Bootstrapped says that the cluster has served at some time, from any trace
+	// of it. Invariant: once true it never turns false while a volume is left.
+	Bootstrapped bool
+	// ListKnown says that Members is a linearizable list; without it nothing is
+	// known of the membership, and Members is empty.
+	ListKnown bool
+	Members   []Member
+	// Operation is what the last report said was going on. Losing it costs only
+	// the start of a clock.
+	Operation Operation
+}
+
+// Spec is what the user asks for.
+type Spec struct {
+	// Replicas is the wanted number of voters; at least 1.
+	Replicas int
+	// VolumeBytes is the wanted size of each data volume; 0 when there are none.
+	VolumeBytes int64
+}
+
+// Limits are the planner's clocks and thresholds.
+type Limits struct {
+	// StartTimeout is how long a pod may take until its member serves.
+	StartTimeout time.Duration
+	// SilentGrace is how long a running pod must have been unready and silent
+	// before it counts as taking no part.
+	SilentGrace time.Duration
+	// JoinTimeout is how long a learner may take until it can be promoted.
+	JoinTimeout time.Duration
+	// RepairGrace is how long a member must have been failing before its data is
+	// given up.
+	RepairGrace time.Duration
+	// RepairInterval is the least age of a volume that is given up, so that a
+	// member that fails again and again is not replaced in a hot loop.
+	RepairInterval time.Duration
+	// ObjectTimeout is how long other controllers may take with an object.
+	ObjectTimeout time.Duration
+	// MaxLag is the number of entries up to which a member is caught up.
+	MaxLag uint64
+}
+
+// DefaultLimits are the limits used in production.
+func DefaultLimits() Limits {
+	return Limits{
+		StartTimeout:   5 * time.Minute,
+		SilentGrace:    10 * time.Second,
+		JoinTimeout:    30 * time.Minute,
+		RepairGrace:    30 * time.Second,
+		RepairInterval: 2 * time.Minute,
+		ObjectTimeout:  2 * time.Minute,
+		MaxLag:         1000,
+	}
+}
+
+// Set is the observed StatefulSet.
+type Set struct {
+	Replicas int
+	// Differs says that it is not what the spec asks for, apart from Replicas and
+	// the claim template.
+	Differs bool
+	// ClaimsDiffer says that the claim template has another size than the spec.
+	ClaimsDiffer bool
+	// Observed says that its controller has seen its newest generation, so that
+	// Revision can be trusted.
+	Observed bool
+	// Revision is what the newest pod template makes.
+	Revision    string
+	Terminating bool
+}
+
+// Pod is one observed pod.
+type Pod struct {
+	Revision  string
+	CreatedAt time.Time
+	Ready     bool
+	// ReadyChangedAt is when Ready took its present value.
+	ReadyChangedAt time.Time
+	// Running says that the server's container runs at the moment.
+	Running bool
+	// ExitCode is how the server ended last while it is not running; 0 otherwise.
+	ExitCode int
+	// Waiting is why the kubelet does not run the server; empty otherwise.
+	Waiting       string
+	Terminating   bool
+	TerminatingAt time.Time
+	// NodeGone says that the pod's node does not exist any more, NodeDown that it
+	// exists and has not been heard of for a while.
+	NodeGone, NodeDown bool
+}
+
+// Volume is the claim of one ordinal.
+type Volume struct {
+	CreatedAt time.Time
+	// RequestBytes is what the claim asks for.
+	RequestBytes int64
+	// Expandable says that its class lets a claim grow.
+	Expandable  bool
+	Terminating bool
+	// Lost says that the claim's volume does not exist any more.
+	Lost bool
+	// Member is whose data lies there, as recorded at the claim; 0 when nobody's
+	// was recorded yet.
+	Member MemberID
+}
+
+// Member is one row of the membership list with what its member says.
+type Member struct {
+	ID MemberID
+	// Ordinal is the pod that its peer URL names; -1 for a member that the
+	// operator did not make.
+	Ordinal int
+	Learner bool
+	// Started says that it has served at least once.
+	Started bool
+	// Answers says that it answered this look, under this very identity.
+	Answers bool
+	Leader  bool
+	// Lag is by how many entries it is behind the newest known commit.
+	Lag uint64
+}
+
+// Operation is what was waited for, as reported.
+type Operation struct {
+	Type      v1alpha1.OperationType
+	Ordinal   int
+	Reason    string
+	StartedAt time.Time
+}
