@@ -1,12 +1,14 @@
 #!/bin/bash
 # binaries.sh [NAME...] puts what the local Kubernetes consists of into the cache:
 # unpacked from $KUBE_BUNDLE when that names an archive, else built from Go
-# modules. What is there already is left alone. Default: everything but helm.
+# modules. What is there already is left alone. Default: what
+# the cluster itself needs.
 . "$(dirname "$0")/lib.sh"
 
 # NAME FOLDER PACKAGE MINUTES (two idle cores, cold Go cache)
 catalogue='
 kube                    kube    .                                            14
+kubectl                 kube    k8s.io/kubernetes/cmd/kubectl                3
 etcd                    addons  go.etcd.io/etcd/server/v3                    2
 etcdctl                 addons  go.etcd.io/etcd/etcdctl/v3                   1
 etcdutl                 addons  go.etcd.io/etcd/etcdutl/v3                   1
@@ -52,7 +54,7 @@ show_progress() {
 
 build() {
   local name=$1 folder=$2 package=$3 flags='-s -w' total
-  [ "$name" = kube ] && flags="$flags $(version_flags)"
+  [ "$folder" != kube ] || flags="$flags $(version_flags)"
   cd "$KUBE_DIR/src/$folder"
   total=$(go list -deps "$package" | wc -l)
   go build -v -ldflags "$flags" -o "$BIN/$name.new" "$package" 2>&1 | show_progress "$total"
@@ -61,7 +63,7 @@ build() {
 }
 
 wanted=("$@")
-[ $# -gt 0 ] || wanted=(kube etcd etcdctl etcdutl coredns local-path-provisioner)
+[ $# -gt 0 ] || wanted=(kube etcd etcdctl coredns local-path-provisioner)
 
 mkdir -p "$BIN" "$ASSETS"
 exec 8>"$KUBE_CACHE/binaries.lock"

@@ -1,0 +1,132 @@
+# MetaStore. `make help` lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+VERSION        ?= 0.1.0
+SERVER_IMAGE   ?= metastore.io/metastore:$(VERSION)
+OPERATOR_IMAGE ?= metastore.io/metastore-operator:$(VERSION)
+IMAGE_LIMIT_MB := 80
+
+# Everything that is built once and kept between runs.
+METASTORE_CACHE ?= $(HOME)/.cache/metastore
+export METASTORE_CACHE VERSION SERVER_IMAGE OPERATOR_IMAGE
+
+TOOLS          := $(METASTORE_CACHE)/tools
+CONTROLLER_GEN := $(TOOLS)/controller-gen
+GOLANGCI_LINT  := $(TOOLS)/golangci-lint
+LINT           := env GOLANGCI_LINT_CACHE=$(METASTORE_CACHE)/golangci $(GOLANGCI_LINT) run
+STAGE          := hack/stage.sh
+
+# RocksDB is linked by name, so that the server can be linked statically; the
+# pure Go resolver is what a static binary needs. Tests and builds share tags
+# and flags, and with them Go's build cache.
+GO_TAGS      := netgo,osusergo
+ROCKSDB_TAGS := rocksdb,grocksdb_no_link,$(GO_TAGS)
+WITH_ROCKSDB := env CGO_ENABLED=1 CGO_LDFLAGS='-lrocksdb -lsnappy -lz -lbz2 -llz4 -lzstd -lstdc++ -lm -ldl -lpthread'
+STATIC_FLAGS := -s -w -linkmode=external -extldflags "-static -Wl,--gc-sections"
+
+MODULES := . hack/tools hack/kubernetes/src/kube hack/kubernetes/src/addons
+GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml \
+             charts/metastore/crds charts/metastore/files/role.yaml
+
+##@ Use
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\nWhat is built once is kept in %s\n' '$(METASTORE_CACHE)'
+
+.PHONY: run
+run: build ## one server on 127.0.0.1:2379; DATA_DIR= chooses where its data is
+	@mkdir -p "$(DATA_DIR)"
+	@echo "serving on http://127.0.0.1:2379, data in $(DATA_DIR); stop with Ctrl-C"
+	@exec bin/metastore --data-dir "$(DATA_DIR)" --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 \
+	  --listen-peer-urls http://127.0.0.1:2380 --initial-advertise-peer-urls http://127.0.0.1:2380 --initial-cluster default=http://127.0.0.1:2380
+DATA_DIR ?= $(METASTORE_CACHE)/data
+
+.PHONY: demo
+demo: image ## three members on Kubernetes lose a pod while a client writes; KEEP=1 leaves them running
+	@hack/with-cluster.sh hack/demo.sh
+
+##@ Check
+
+.PHONY: test
+test: packages kube-assets ## unit, contract and multi-member server tests on both engines, operator tests with envtest
+	@$(STAGE) 'test: builds without RocksDB' go build -tags $(GO_TAGS) ./...
+	@$(STAGE) 'test: engines without RocksDB' go test -tags $(GO_TAGS) $(TEST_FLAGS) ./server/engine/...
+	@$(STAGE) 'test: server and repository, both engines' $(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) $(TEST_FLAGS) ./api/... ./hack/... ./server/...
+	@$(STAGE) 'test: operator, with envtest' env KUBEBUILDER_ASSETS=$(METASTORE_CACHE)/kubernetes/assets go test -tags $(GO_TAGS) $(TEST_FLAGS) ./operator/...
+TEST_FLAGS ?= -timeout 10m
+
+.PHONY: e2e
+e2e: image ## the ginkgo suite on real Kubernetes; E2E_FOCUS= picks specs by their text
+	@$(STAGE) 'e2e: compile' go test -c -tags $(GO_TAGS) -o bin/e2e.test ./e2e
+	@hack/with-cluster.sh hack/e2e.sh
+
+.PHONY: verify
+verify: packages $(GOLANGCI_LINT) $(CONTROLLER_GEN) ## format, vet, lint, tidy modules, generated files up to date
+	@$(STAGE) 'verify: format' hack/check.sh format
+	@$(STAGE) 'verify: scripts' hack/check.sh scripts
+	@$(STAGE) 'verify: vet' go vet -tags $(GO_TAGS) ./...
+	@$(STAGE) 'verify: vet with RocksDB' $(WITH_ROCKSDB) go vet -tags $(ROCKSDB_TAGS) ./...
+	@$(STAGE) 'verify: lint' $(LINT) --build-tags $(GO_TAGS) ./...
+	@$(STAGE) 'verify: lint with RocksDB' $(WITH_ROCKSDB) $(LINT) --build-tags $(ROCKSDB_TAGS) ./...
+	@$(STAGE) 'verify: modules are tidy' hack/check.sh tidy $(MODULES)
+	@$(STAGE) 'verify: generated files' hack/check.sh generated $(GENERATED)
+
+##@ Make
+
+.PHONY: generate
+generate: $(CONTROLLER_GEN) ## deep copies, CRDs, RBAC, and the chart's copies of them
+	@$(CONTROLLER_GEN) object paths=./api/...
+	@$(CONTROLLER_GEN) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
+	@$(CONTROLLER_GEN) rbac:roleName=metastore-operator 'paths=./operator/controller/...;./operator/cmd/...' output:rbac:artifacts:config=config/rbac
+	@mkdir -p charts/metastore/crds charts/metastore/files
+	@cp config/crd/bases/*.yaml charts/metastore/crds/
+	@cp config/rbac/role.yaml charts/metastore/files/role.yaml
+
+.PHONY: build
+build: packages ## bin/metastore (RocksDB inside) and bin/metastore-operator, both static
+	@$(STAGE) 'build: bin/metastore' $(WITH_ROCKSDB) go build -tags $(ROCKSDB_TAGS) -ldflags '$(STATIC_FLAGS)' -o bin/metastore ./server/cmd/metastore
+	@$(STAGE) 'build: bin/metastore-operator' env CGO_ENABLED=0 go build -tags $(GO_TAGS) -ldflags '-s -w' -o bin/metastore-operator ./operator/cmd/operator
+
+.PHONY: image
+image: build ## docker-archives of both images in dist/, without docker
+	@mkdir -p dist
+	@go build -tags $(GO_TAGS) -o bin/mkimage ./hack/mkimage
+	@bin/mkimage -o dist/metastore.tar -t $(SERVER_IMAGE) -user 65532:65532 -entrypoint /metastore bin/metastore:/metastore hack/image:/
+	@bin/mkimage -o dist/metastore-operator.tar -t $(OPERATOR_IMAGE) -user 65532:65532 -entrypoint /metastore-operator bin/metastore-operator:/metastore-operator hack/image:/
+	@for f in metastore metastore-operator; do \
+	  size=$$(( ($$(stat -c %s dist/$$f.tar) + 999999) / 1000000 )); \
+	  echo "dist/$$f.tar: $$size MB (at most $(IMAGE_LIMIT_MB))"; \
+	  [ $$size -lt $(IMAGE_LIMIT_MB) ] || { echo "error: dist/$$f.tar is too large"; exit 1; }; \
+	done
+
+.PHONY: clean
+clean: ## what make left in this folder; the cache stays
+	@rm -rf bin dist
+
+# What the targets above need.
+
+.PHONY: packages
+packages: go-is-there
+	@hack/apt.sh g++ librocksdb-dev libsnappy-dev liblz4-dev libzstd-dev libbz2-dev zlib1g-dev
+
+.PHONY: go-is-there
+go-is-there:
+	@command -v go >/dev/null || { echo 'error: Go is not installed, or not on PATH (https://go.dev/dl; go.mod says which version)'; exit 1; }
+
+.PHONY: kube-assets
+kube-assets: go-is-there
+	@hack/kubernetes/binaries.sh kube etcd
+
+$(CONTROLLER_GEN): hack/tools/go.mod hack/tools/go.sum | go-is-there
+	@$(STAGE) 'tools: controller-gen' go build -C hack/tools -o $(TOOLS)/ sigs.k8s.io/controller-tools/cmd/controller-gen
+	@touch $@
+
+$(GOLANGCI_LINT): hack/tools/go.mod hack/tools/go.sum | go-is-there
+	@$(STAGE) 'tools: golangci-lint (once, about 4 minutes on two cores)' go build -C hack/tools -o $(TOOLS)/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@

@@ -1,0 +1,9 @@
+#!/bin/bash
+# e2e.sh runs the compiled suite bin/e2e.test with what with-cluster.sh exports.
+set -euo pipefail
+cd "$(dirname "$0")/../e2e"
+
+export METASTORE_E2E=1 E2E_LOGS=${E2E_LOGS:-$PWD/../dist/e2e-logs}
+rm -rf "$E2E_LOGS"
+exec ../bin/e2e.test -test.timeout 45m -ginkgo.timeout 40m -ginkgo.v -ginkgo.poll-progress-after 2m \
+  ${E2E_FOCUS:+-ginkgo.focus "$E2E_FOCUS"}
