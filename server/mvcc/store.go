@@ -1,0 +1,143 @@
+package mvcc
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"metastore.io/metastore/server/engine"
+)
+
+// Rows of Meta, after the group: a format version and a revision (8 bytes, big
+// endian).
+var (
+	scheduledName = []byte("mvcc/compact-scheduled")
+	finishedName  = []byte("mvcc/compact-finished")
+)
+
+const markerVersion = 1
+
+// Store keeps the revisions of one group.
+type Store struct {
+	engine engine.Engine
+	group  engine.GroupID
+
+	// mu guards index, published, compacted and epoch. The writer holds it for
+	// the index work of one change (or a bounded number of them), readers for a
+	// bounded number of keys; nobody holds it across the engine.
+	mu    sync.RWMutex
+	index *index
+	// published is the newest revision that readers see; compacted the oldest
+	// one that they may ask for. Written under mu by the writer, so that under
+	// mu both belong together; Rev and CompactRev load them without.
+	// Invariant: compacted <= published; neither ever falls.
+	published, compacted atomic.Int64
+
+	// pinned counts the readers that are under way, by the epoch in which they
+	// began. A reader checks its revision against compacted and pins itself
+	// under one hold of mu; a sweep turns the epoch, then waits until the old
+	// one is empty. So whoever runs beside a sweep asked for a revision at or
+	// above the one that is swept, and everything visible there stays.
+	// Invariant: outside of a sweep's wait, pinned[1-epoch] is 0.
+	pinned [2]atomic.Int64
+	epoch  int
+
+	// The rest belongs to the applying goroutine.
+	writer Writer
+	// sweep is the compaction under way; finished the newest one done.
+	sweep    *sweep
+	finished int64
+}
+
+// Open reads the group's rows and rebuilds the index. A compaction that was
+// under way counts from the start; CompactStep goes on with it.
+func Open(e engine.Engine, g engine.GroupID) (*Store, error) {
+	s := &Store{engine: e, group: g, index: newIndex()}
+	s.writer.init(s)
+	scheduled, err := s.marker(scheduledName)
+	if err != nil {
+		return nil, err
+	}
+	if s.finished, err = s.marker(finishedName); err != nil {
+		return nil, err
+	}
+	rev, err := s.restore()
+	if err != nil {
+		return nil, fmt.Errorf("restore revisions of group %d: %w", g, err)
+	}
+	// The rows of the newest revisions may have been compacted away.
+	s.published.Store(max(rev, scheduled, firstRevision))
+	s.compacted.Store(scheduled)
+	return s, nil
+}
+
+func (s *Store) restore() (int64, error) {
+	var last int64
+	var kv mvccpb.KeyValue
+	prefix := s.group.Key()
+	err := s.engine.Scan(engine.Revisions, prefix, engine.PrefixEnd(prefix), func(key, row []byte) (bool, error) {
+		at, err := parseRowKey(key)
+		if err != nil {
+			return false, err
+		}
+		kv.Key, kv.CreateRevision, kv.Version, kv.Lease = nil, 0, 0, 0
+		if err := decodeRow(row, &kv); err != nil {
+			return false, fmt.Errorf("revision %d.%d: %w", at.main, at.sub, err)
+		}
+		s.index.restore(kv.Key, at, kv.CreateRevision, kv.Version, kv.Lease)
+		last = at.main
+		return true, nil
+	})
+	return last, err
+}
+
+// marker reads a revision from Meta; notCompacted when it is not there.
+func (s *Store) marker(name []byte) (int64, error) {
+	v, ok, err := s.engine.Get(engine.Meta, s.group.Key(name))
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", name, err)
+	}
+	if !ok {
+		return notCompacted, nil
+	}
+	if len(v) != 9 || v[0] != markerVersion {
+		return 0, fmt.Errorf("read %s: value %x: %w", name, v, engine.ErrCorrupt)
+	}
+	return int64(binary.BigEndian.Uint64(v[1:])), nil
+}
+
+func (s *Store) putMarker(b *engine.Batch, name []byte, rev int64) {
+	v := binary.BigEndian.AppendUint64([]byte{markerVersion}, uint64(rev))
+	b.Put(engine.Meta, s.group.Key(name), v)
+}
+
+// Rev is the newest published revision.
+func (s *Store) Rev() int64 { return s.published.Load() }
+
+// CompactRev is the revision of the last compaction, the oldest one that can
+// be read; -1 when there was none.
+func (s *Store) CompactRev() int64 { return s.compacted.Load() }
+
+// AttachedKeys calls fn for every live key that has a lease, in key order, with
+// a key that fn may keep. It belongs to the applying goroutine.
+func (s *Store) AttachedKeys(fn func(lease int64, key []byte)) {
+	s.index.tree.ascend(nil, nil, func(id uint32, _ bool) bool {
+		if lease := s.index.lease(id); lease != 0 {
+			fn(lease, append([]byte(nil), s.index.keys.key(id)...))
+		}
+		return true
+	})
+}
+
+// pin registers a reader that has checked its revision. The caller holds mu
+// since that check. unpin needs no lock.
+func (s *Store) pin() *atomic.Int64 {
+	p := &s.pinned[s.epoch]
+	p.Add(1)
+	return p
+}
+
+func unpin(p *atomic.Int64) { p.Add(-1) }
