@@ -32,9 +32,9 @@ func ptr[T any](v T) *T { return &v }
 
 func TestAutoFollowsTheLimits(t *testing.T) {
 	for _, tc := range []struct {
-		memory, cpu                string
+		memory, cpu           string
 		cache, buffer, goHeap string
-		jobs                       int32
+		jobs                  int32
 	}{
 		{memory: "128Mi", cpu: "100m", cache: "32Mi", buffer: "4Mi", goHeap: "67Mi", jobs: 2},
 		{memory: "512Mi", cpu: "2", cache: "128Mi", buffer: "16Mi", goHeap: "268Mi", jobs: 2},

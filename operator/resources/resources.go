@@ -1,0 +1,90 @@
+// Package resources builds the objects that a MetaStoreCluster owns: a
+// StatefulSet, the members' start-up settings, two Services and a
+// PodDisruptionBudget. It owns their names, labels and shape.
+//
+// It promises that building is pure: the same cluster, image and tuning give
+// the same bytes, and every field of the spec shows in an object. Objects are
+// complete and typed, for server-side apply, with the cluster as their
+// controller; claims have no owner, so that data outlives the cluster object.
+//
+// The controller builds and applies; how many replicas there are and what a
+// member is told of its peers is decided by the planner and handed in.
+package resources
+
+import (
+	"maps"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"metastore.io/metastore/api/v1alpha1"
+)
+
+const (
+	// FieldManager is the operator's name in server-side apply.
+	FieldManager = "metastore-operator"
+
+	// Container is the name of the server's container in a member's pod.
+	Container = "metastore"
+	// ClientPort serves gRPC, the JSON gateway, health and metrics.
+	ClientPort = 2379
+	// PeerPort serves the other members.
+	PeerPort = 2380
+
+	// AnnotationConfigHash, on a pod template, is the hash of the settings that
+	// a server reads at its start and that do not depend on the membership: a
+	// change of them is a new revision of the template, and so a roll.
+	AnnotationConfigHash = "metastore.io/config-hash"
+
+	labelName      = "app.kubernetes.io/name"
+	labelInstance  = "app.kubernetes.io/instance"
+	labelComponent = "app.kubernetes.io/component"
+	labelManagedBy = "app.kubernetes.io/managed-by"
+	labelPartOf    = "app.kubernetes.io/part-of"
+)
+
+// Builder builds the objects of one cluster.
+type Builder struct {
+	// cluster is read, never written.
+	cluster *v1alpha1.MetaStoreCluster
+	image   string
+	tuning  v1alpha1.EffectiveTuning
+}
+
+// For gives the builder of a cluster. The server image runs where the spec
+// names none; the tuning is what tuning.Derive made of the same spec.
+func For(cluster *v1alpha1.MetaStoreCluster, serverImage string, tuning v1alpha1.EffectiveTuning) Builder {
+	return Builder{cluster: cluster, image: Image(&cluster.Spec, serverImage), tuning: tuning}
+}
+
+// SelectorLabels select the member pods of the named cluster. Invariant: they
+// never change, since a StatefulSet's selector cannot.
+func SelectorLabels(cluster string) map[string]string {
+	return map[string]string{labelName: "metastore", labelInstance: cluster, labelComponent: "member"}
+}
+
+// Labels are on every object of the named cluster.
+func Labels(cluster string) map[string]string {
+	labels := SelectorLabels(cluster)
+	labels[labelManagedBy] = FieldManager
+	labels[labelPartOf] = "metastore"
+	return labels
+}
+
+func (b Builder) meta(name string) metav1.ObjectMeta {
+	yes := true
+	return metav1.ObjectMeta{
+		Name: name, Namespace: b.cluster.Namespace, Labels: Labels(b.cluster.Name),
+		OwnerReferences: []metav1.OwnerReference{{
+			APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.KindMetaStoreCluster,
+			Name: b.cluster.Name, UID: b.cluster.UID, Controller: &yes, BlockOwnerDeletion: &yes,
+		}},
+	}
+}
+
+// merged lays the operator's entries over the user's: where both set one, the operator's stays.
+func merged(user, own map[string]string) map[string]string {
+	out := map[string]string{}
+	maps.Copy(out, user)
+	maps.Copy(out, own)
+	return out
+}
