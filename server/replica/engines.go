@@ -7,6 +7,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 
 	"metastore.io/metastore/server/disk"
 	"metastore.io/metastore/server/engine"
@@ -23,6 +24,8 @@ type Engines struct {
 	fs     disk.FS
 	dir    string
 	opener engine.Opener
+
+	mu sync.Mutex
 	// current is the number in CURRENT. Invariant: its folder is whole.
 	current uint64
 	// next is the number of the next import; never used before in this run.
@@ -47,7 +50,7 @@ func OpenEngines(f disk.FS, dir string, opener engine.Opener) (*Engines, engine.
 		return nil, nil, fmt.Errorf("open engines: %w", err)
 	}
 	e.current, e.next = n, n+1
-	if err := e.removeOthers(); err != nil {
+	if err := e.remove(func(other uint64) bool { return other != n }); err != nil {
 		return nil, nil, fmt.Errorf("open engines: %w", err)
 	}
 	eng, err := opener.Open(e.path(n))
@@ -59,8 +62,10 @@ func OpenEngines(f disk.FS, dir string, opener engine.Opener) (*Engines, engine.
 
 // Import opens an empty engine beside the one in use.
 func (e *Engines) Import() (*Import, error) {
+	e.mu.Lock()
 	n := e.next
 	e.next++
+	e.mu.Unlock()
 	eng, err := e.opener.Open(e.path(n))
 	if err != nil {
 		return nil, fmt.Errorf("import engine: %w", err)
@@ -77,7 +82,7 @@ type Import struct {
 
 // Adopt makes the imported engine, which the caller has flushed, the one in
 // use. Once it returns, the import survives a crash. The caller closes the old
-// engine and then calls Prune.
+// engine and then calls RemoveReplaced.
 func (i *Import) Adopt() error {
 	if err := i.engines.fs.SyncDir(i.engines.dir); err != nil {
 		return fmt.Errorf("adopt engine: %w", err)
@@ -85,6 +90,8 @@ func (i *Import) Adopt() error {
 	if err := i.engines.writeCurrent(i.number); err != nil {
 		return fmt.Errorf("adopt engine: %w", err)
 	}
+	i.engines.mu.Lock()
+	defer i.engines.mu.Unlock()
 	i.engines.current = i.number
 	return nil
 }
@@ -94,23 +101,31 @@ func (i *Import) Abandon() error {
 	return errors.Join(i.Engine.Close(), i.engines.fs.RemoveAll(i.engines.path(i.number)))
 }
 
-// Prune removes every engine but the one in use. No import may be under way.
-func (e *Engines) Prune() error { return e.removeOthers() }
+// RemoveReplaced removes the engines that were in use before the present one;
+// an import under way stays.
+func (e *Engines) RemoveReplaced() error {
+	e.mu.Lock()
+	current := e.current
+	e.mu.Unlock()
+	return e.remove(func(n uint64) bool { return n < current })
+}
 
 func (e *Engines) path(n uint64) string {
 	return path.Join(e.dir, strconv.FormatUint(n, 10))
 }
 
-func (e *Engines) removeOthers() error {
+func (e *Engines) remove(which func(n uint64) bool) error {
 	names, err := e.fs.List(e.dir)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if n, err := strconv.ParseUint(name, 10, 64); err == nil && n != e.current {
-			if err := e.fs.RemoveAll(path.Join(e.dir, name)); err != nil {
-				return err
-			}
+		n, err := strconv.ParseUint(name, 10, 64)
+		if err != nil || !which(n) {
+			continue
+		}
+		if err := e.fs.RemoveAll(path.Join(e.dir, name)); err != nil {
+			return err
 		}
 	}
 	return nil

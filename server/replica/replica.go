@@ -29,17 +29,17 @@ const (
 
 // Config is what a replica is made of.
 type Config struct {
-	ID    uint64
-	Group raftlog.GroupID
-	Log   *raftlog.Group
+	ID, ClusterID uint64
+	Group         raftlog.GroupID
+	Log           *raftlog.Group
 	// Machine is read through the pointer, since installing a snapshot
 	// replaces it.
 	Machine *atomic.Pointer[state.Machine]
 	// Incarnation has never been used before by this member.
-	Incarnation                  uint64
+	Incarnation                   uint64
 	ElectionTicks, HeartbeatTicks int
-	PreVote                      bool
-	Logger                       *slog.Logger
+	PreVote                       bool
+	Logger                        *slog.Logger
 }
 
 // Replica is the raft owner's half.
@@ -115,7 +115,7 @@ func New(c Config) (*Replica, error) {
 		Proposals: NewProposals(origin),
 		Reads:     NewReads(origin, applied),
 		id:        c.ID, group: c.Group, node: node, storage: st, logger: c.Logger,
-		clusterID: m.ClusterID(),
+		clusterID: c.ClusterID,
 	}
 	r.publishStatus()
 	return r, nil
@@ -372,7 +372,7 @@ func (r *Replica) publishStatus() {
 	m := r.storage.machine.Load()
 	applied, _ := m.Applied()
 	s := Status{
-		ClusterID: m.ClusterID(), ID: r.id, Leader: r.leader, Term: bs.GetTerm(),
+		ClusterID: r.clusterID, ID: r.id, Leader: r.leader, Term: bs.GetTerm(),
 		Committed: max(bs.GetCommit(), applied), Applied: applied, LeaderChanges: r.leaderChanges,
 	}
 	conf := m.ConfState()

@@ -51,6 +51,14 @@ func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
 	return snapshotOf(snap.Index, snap.Term, snap.ConfState), nil
 }
 
+// SnapshotMessage is raft's message m, announcing the state that is really
+// sent: it may be newer than the one that raft saw.
+func SnapshotMessage(m *raftpb.Message, index, term uint64, c state.ConfState) *raftpb.Message {
+	return &raftpb.Message{
+		Type: m.Type, To: m.To, From: m.From, Term: m.Term, Snapshot: snapshotOf(index, term, c),
+	}
+}
+
 func snapshotOf(index, term uint64, c state.ConfState) *raftpb.Snapshot {
 	return &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
 		Index: &index, Term: &term, ConfState: confStateOf(c),

@@ -1,0 +1,163 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"metastore.io/metastore/server/replica"
+	"metastore.io/metastore/server/state"
+	"metastore.io/metastore/server/watch"
+)
+
+// Machine is the state machine of the moment: a received snapshot replaces it.
+func (h *Host) Machine() *state.Machine { return h.machine.Load() }
+
+// Hub is the watch hub.
+func (h *Host) Hub() *watch.Hub { return h.c.Hub }
+
+// Status is what is known of the group here.
+func (h *Host) Status() replica.Status {
+	s := h.replica.Status()
+	s.Applied, _ = h.machine.Load().Applied()
+	s.Committed = max(s.Committed, s.Applied)
+	s.Pending, _ = h.replica.Proposals.Counts()
+	return s
+}
+
+// Propose has a command committed and applied, and returns its result and the
+// term of its entry.
+func (h *Host) Propose(ctx context.Context, c state.Command) (state.Result, uint64, error) {
+	w, err := h.replica.Proposals.Add(c)
+	if err != nil {
+		return state.Result{}, 0, err
+	}
+	r, err := h.await(ctx, w)
+	return r.Result, r.Term, err
+}
+
+func (h *Host) await(ctx context.Context, w *replica.Waiter) (replica.Reply, error) {
+	signal(h.inbox.wake)
+	timeout := time.NewTimer(h.c.RequestTimeout)
+	defer timeout.Stop()
+	select {
+	case r := <-w.Done():
+		return r, r.Err
+	case <-ctx.Done():
+		h.replica.Proposals.Forget(w)
+		return replica.Reply{}, ctx.Err()
+	case <-timeout.C:
+		h.replica.Proposals.Forget(w)
+		return replica.Reply{}, h.timeoutError()
+	}
+}
+
+func (h *Host) timeoutError() error {
+	if h.replica.Status().Leader == 0 {
+		return fmt.Errorf("%w: %w", replica.ErrTimeout, replica.ErrNoLeader)
+	}
+	return replica.ErrTimeout
+}
+
+// ReadBarrier returns when the published state holds every write that was
+// acknowledged, by any member, before the call.
+func (h *Host) ReadBarrier(ctx context.Context) error {
+	done, err := h.replica.Reads.Add()
+	if err != nil {
+		return err
+	}
+	signal(h.inbox.wake)
+	timeout := time.NewTimer(h.c.RequestTimeout)
+	defer timeout.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timeout.C:
+		return h.timeoutError()
+	}
+}
+
+// MoveLeader hands leadership to another voter; only the leader can.
+func (h *Host) MoveLeader(ctx context.Context, target uint64) error {
+	s := h.Status()
+	m, ok := h.machine.Load().Member(target)
+	if !ok || m.Learner {
+		return replica.ErrBadTransferee
+	}
+	if s.Leader == target {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.c.TickInterval*time.Duration(h.c.ElectionTicks))
+	defer cancel()
+	h.inbox.do(func(r *replica.Replica) error {
+		r.TransferLeader(target)
+		return nil
+	})
+	for {
+		changed := h.LeaderChanged()
+		if h.replica.Status().Leader == target {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return replica.ErrTransferTimeout
+		case <-h.ctx.Done():
+			return replica.ErrStopped
+		}
+	}
+}
+
+// HandOver moves leadership away before a planned stop, to the voter that is
+// connected the longest; nothing to do for a follower or a member alone.
+func (h *Host) HandOver(ctx context.Context) error {
+	s := h.Status()
+	if !s.IsLeader() {
+		return nil
+	}
+	var best uint64
+	var since time.Time
+	for _, m := range h.machine.Load().Members() {
+		t := h.peers.Connected(m.ID)
+		if m.ID == h.c.ID || m.Learner || t.IsZero() {
+			continue
+		}
+		if best == 0 || t.Before(since) {
+			best, since = m.ID, t
+		}
+	}
+	if best == 0 {
+		return nil
+	}
+	return h.MoveLeader(ctx, best)
+}
+
+// Receive takes a raft message of a peer.
+func (h *Host) Receive(m *raftpb.Message) {
+	if m.GetTo() == h.c.ID {
+		h.inbox.message(m)
+	}
+}
+
+// Unreachable takes the transport's word that messages were lost.
+func (h *Host) Unreachable(id uint64) {
+	h.inbox.do(func(r *replica.Replica) error {
+		r.ReportUnreachable(id)
+		return nil
+	})
+}
+
+// IsRemoved tells whether a member was removed for ever.
+func (h *Host) IsRemoved(id uint64) bool { return h.machine.Load().Removed(id) }
+
+// RemovedByPeers takes the peers' word that this member was removed while it
+// was down.
+func (h *Host) RemovedByPeers() { h.removedSelf() }
+
+// errForwarded is a leader's refusal that has no sentinel here.
+var errForwarded = errors.New("host: the leader refused")

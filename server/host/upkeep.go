@@ -1,0 +1,117 @@
+package host
+
+import (
+	"fmt"
+	"sync"
+
+	"metastore.io/metastore/server/state"
+)
+
+// maxCatchUpBytes bounds the entries that are kept for slow followers.
+const maxCatchUpBytes = 64 << 20
+
+// upkeep decides when the engine is flushed and the log shortened.
+type upkeep struct {
+	wake chan struct{}
+
+	mu sync.Mutex
+	// appliedIndex is the newest applied index, flushedIndex the one that the
+	// engine has surely made durable. Invariant: flushedIndex <= appliedIndex.
+	appliedIndex, flushedIndex uint64
+}
+
+func (u *upkeep) init(m *state.Machine) {
+	u.wake = make(chan struct{}, 1)
+	u.appliedIndex, _ = m.Applied()
+	u.flushedIndex = u.appliedIndex
+}
+
+func (u *upkeep) applied(index uint64) {
+	u.mu.Lock()
+	u.appliedIndex = index
+	u.mu.Unlock()
+	signal(u.wake)
+}
+
+func (u *upkeep) installed(_ *state.Machine, index uint64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.appliedIndex, u.flushedIndex = index, index
+}
+
+func (u *upkeep) entriesSinceFlush() uint64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.appliedIndex - u.flushedIndex
+}
+
+// runUpkeep flushes the engine when enough has been applied since the last
+// time. An engine that writes a full dump is flushed when the log has grown by
+// the size of the dump, so that the disk sees each byte about twice.
+func (h *Host) runUpkeep() {
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-h.upkeep.wake:
+		}
+		if !h.flushIsDue() {
+			continue
+		}
+		if err := h.flush(); err != nil {
+			h.fail(err)
+			return
+		}
+	}
+}
+
+func (h *Host) flushIsDue() bool {
+	if h.upkeep.entriesSinceFlush() < h.c.SnapshotEntries {
+		return false
+	}
+	h.upkeep.mu.Lock()
+	flushed := h.upkeep.flushedIndex
+	h.upkeep.mu.Unlock()
+	return h.c.Log.Group(h.c.Group).BytesSince(flushed) >= h.machine.Load().FlushCostBytes()
+}
+
+// flush makes the state durable and drops the entries that it covers from the
+// log, but for some that a slow follower may ask for (invariant 4: never one
+// that the engine has not made durable).
+func (h *Host) flush() error {
+	m := h.machine.Load()
+	durable, err := m.Flush()
+	if h.machine.Load() != m {
+		return nil // a snapshot was installed meanwhile and the old state closed
+	}
+	if err != nil {
+		return fmt.Errorf("flush the engine: %w", err)
+	}
+	h.upkeep.mu.Lock()
+	h.upkeep.flushedIndex = max(h.upkeep.flushedIndex, durable)
+	h.upkeep.mu.Unlock()
+	if keep := h.compactTo(durable); keep > 0 {
+		if err := h.c.Log.Compact(h.c.Group, keep); err != nil {
+			return fmt.Errorf("shorten the log: %w", err)
+		}
+	}
+	return nil
+}
+
+// compactTo is the highest index that the log need not keep; 0 for none.
+func (h *Host) compactTo(durable uint64) uint64 {
+	group := h.c.Log.Group(h.c.Group)
+	first := group.FirstIndex()
+	keepFrom := first
+	if durable > h.c.CatchUpEntries {
+		keepFrom = max(first, durable-h.c.CatchUpEntries)
+	}
+	// Halve the distance while too many bytes would stay.
+	for keepFrom < durable && group.BytesSince(keepFrom) > maxCatchUpBytes {
+		keepFrom += (durable-keepFrom)/2 + 1
+	}
+	if keepFrom = min(keepFrom, durable); keepFrom <= first {
+		return 0
+	}
+	return keepFrom - 1
+}

@@ -1,0 +1,260 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"metastore.io/metastore/server/disk"
+	"metastore.io/metastore/server/engine"
+	"metastore.io/metastore/server/engine/memory"
+	"metastore.io/metastore/server/engine/rocksdb"
+	"metastore.io/metastore/server/host"
+	"metastore.io/metastore/server/peer"
+	"metastore.io/metastore/server/raftlog"
+	"metastore.io/metastore/server/replica"
+	"metastore.io/metastore/server/state"
+	"metastore.io/metastore/server/watch"
+)
+
+// group is the one keyspace that a process hosts today.
+const group = 1
+
+// handOverTimeout bounds the hand-over of leadership at a stop, and
+// drainTimeout the requests that are still being answered.
+const (
+	handOverTimeout = 2 * time.Second
+	drainTimeout    = 2 * time.Second
+)
+
+// Node is a running member.
+type Node struct {
+	c       *Config
+	dir     *dataDir
+	log     *raftlog.Log
+	engines *replica.Engines
+	machine *state.Machine // as opened at the start; host has the one of the moment
+	hub     *watch.Hub
+	host    *host.Host
+	peers   *peer.Transport
+	serve   *servers
+
+	// background are publish and compaction; stopped by cancel.
+	background sync.WaitGroup
+	cancel     context.CancelFunc
+	removed    chan struct{}
+	ready      chan struct{}
+	stop       sync.Once
+	stopErr    error
+}
+
+// Start brings a member up; it answers clients when Start returns. The context
+// bounds the start only.
+func Start(ctx context.Context, c Config) (n *Node, err error) {
+	if err := c.Validate(); err != nil {
+		return nil, &ExitError{Code: ExitUsage, Err: err}
+	}
+	tlsConfigs, err := newTLS(&c)
+	if err != nil {
+		return nil, &ExitError{Code: ExitUsage, Err: err}
+	}
+	n = &Node{c: &c, removed: make(chan struct{}), ready: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(withCode(err), n.Stop(context.Background()))
+		}
+	}()
+	// Listen first: an address in use is told before anything is written.
+	if n.serve, err = listen(&c, tlsConfigs); err != nil {
+		return nil, err
+	}
+	if n.dir, err = openDataDir(disk.OS(), c.DataDir); err != nil {
+		return nil, err
+	}
+	if err := n.recover(ctx, tlsConfigs); err != nil {
+		return nil, err
+	}
+	if err := n.startHost(tlsConfigs); err != nil {
+		return nil, err
+	}
+	if err := n.serve.start(n); err != nil {
+		return nil, err
+	}
+	background, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	n.background.Add(2)
+	go func() { defer n.background.Done(); n.publish(background) }()
+	go func() { defer n.background.Done(); n.runCompaction(background) }()
+	return n, nil
+}
+
+// withCode gives errors about stored bytes their exit code.
+func withCode(err error) error {
+	var exit *ExitError
+	switch {
+	case errors.As(err, &exit):
+		return err
+	case errors.Is(err, engine.ErrCorrupt), errors.Is(err, raftlog.ErrCorrupt), errors.Is(err, replica.ErrLogBroken):
+		return exitf(ExitCorrupt, "%w; this member cannot start from its data: replace it", err)
+	}
+	return err
+}
+
+// recover opens what is stored, or makes the first state.
+func (n *Node) recover(ctx context.Context, t tlsConfigs) error {
+	if m := n.dir.marker; m == nil || !m.Ready {
+		if err := n.firstStart(ctx, t.peerClient); err != nil {
+			return err
+		}
+	} else {
+		if err := n.dir.checkMarker(n.c); err != nil {
+			return err
+		}
+		if err := n.openStorage(); err != nil {
+			return err
+		}
+	}
+	m := *n.dir.marker
+	cluster, _, err := m.ids()
+	if err != nil {
+		return exitf(ExitCorrupt, "the marker's IDs are not readable: %w", err)
+	}
+	if got := n.machine.ClusterID(); got != 0 && got != cluster {
+		return exitf(ExitForeign, "the data dir %s is marked as cluster %s but its engine holds cluster %x", n.c.DataDir, m.ClusterID, got)
+	}
+	if err := replica.Recover(n.log, group, n.machine); err != nil {
+		return err
+	}
+	m.Starts++
+	return n.dir.writeMarker(m)
+}
+
+// openStorage opens log and engine.
+func (n *Node) openStorage() error {
+	var err error
+	n.log, err = raftlog.Open(raftlog.Options{FS: n.dir.fs, Dir: n.path(logDir), Logger: n.c.Logger})
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	var e engine.Engine
+	if n.engines, e, err = replica.OpenEngines(n.dir.fs, n.path(engineDir), n.opener()); err != nil {
+		return err
+	}
+	n.machine, err = state.Open(state.Options{Engine: e, Group: group})
+	if err != nil {
+		return errors.Join(fmt.Errorf("open the state: %w", err), e.Close())
+	}
+	return nil
+}
+
+func (n *Node) opener() engine.Opener {
+	if n.c.StorageEngine == EngineRocksDB {
+		return rocksdb.Opener{Options: n.c.RocksDB, Logger: n.c.Logger}
+	}
+	return memory.Opener{FS: n.dir.fs, Logger: n.c.Logger}
+}
+
+func (n *Node) startHost(t tlsConfigs) error {
+	cluster, member, err := n.dir.marker.ids()
+	if err != nil {
+		return err
+	}
+	heartbeat := time.Duration(n.c.HeartbeatMillis) * time.Millisecond
+	election := time.Duration(n.c.ElectionMillis) * time.Millisecond
+	n.hub = watch.NewHub(n.machine.KV(), watch.Options{ProgressInterval: n.c.WatchProgressInterval})
+	n.host, err = host.New(host.Config{
+		ID: member, ClusterID: cluster, Group: group, Incarnation: n.dir.marker.Starts,
+		Log: n.log, Engines: n.engines, Machine: n.machine, Hub: n.hub, Logger: n.c.Logger,
+		TickInterval: heartbeat, ElectionTicks: int(election / heartbeat),
+		PreVote: n.c.PreVote, InitialElectionTickAdvance: n.c.ElectionTickAdvance,
+		SnapshotEntries: n.c.SnapshotCount, CatchUpEntries: n.c.SnapshotCatchUp,
+		StrictReconfigCheck: n.c.StrictReconfigCheck,
+		// etcd's: five seconds and two elections.
+		RequestTimeout: 5*time.Second + 2*election,
+		OnRemoved:      func() { close(n.removed) },
+	})
+	if err != nil {
+		return err
+	}
+	n.peers = peer.New(peer.Config{
+		ID: member, ClusterID: cluster, Group: group, TLS: t.peerClient, Handler: n.host, Logger: n.c.Logger,
+	})
+	n.host.Start(n.peers)
+	return nil
+}
+
+// Ready is closed when the member has told the cluster its name: it has a
+// leader, and clients are served in full.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// Wait returns when the member cannot go on: nil never, the cause otherwise.
+// The context ends the waiting with its error.
+func (n *Node) Wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-n.serve.failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-n.host.Done():
+		return withCode(n.host.Err())
+	case <-n.removed:
+		return exitf(ExitRemoved, "this member was removed from the cluster; its data dir is of no more use")
+	}
+}
+
+// Stop hands leadership over, answers what is under way and closes everything.
+// It returns what went wrong on the way; calling it again returns the same.
+func (n *Node) Stop(ctx context.Context) error {
+	n.stop.Do(func() { n.stopErr = n.shutDown(ctx) })
+	return n.stopErr
+}
+
+func (n *Node) shutDown(ctx context.Context) error {
+	if n.cancel != nil {
+		n.cancel()
+	}
+	if n.host != nil && n.host.Err() == nil {
+		ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
+		if err := n.host.HandOver(ctx); err != nil {
+			n.c.Logger.Warn("leadership not handed over", "error", err)
+		}
+		cancel()
+	}
+	if n.serve != nil {
+		n.serve.drain(drainTimeout)
+	}
+	n.background.Wait()
+	if n.serve != nil {
+		n.serve.close()
+	}
+	if n.peers != nil {
+		n.peers.Close()
+	}
+	if n.hub != nil {
+		n.hub.Close()
+	}
+	if n.host != nil {
+		n.host.Close()
+	}
+	return n.closeStorage()
+}
+
+func (n *Node) closeStorage() error {
+	var errs []error
+	m := n.machine
+	if n.host != nil {
+		m = n.host.Machine()
+	}
+	if m != nil {
+		errs = append(errs, m.Close())
+	}
+	if n.log != nil {
+		errs = append(errs, n.log.Close())
+	}
+	if n.dir != nil {
+		errs = append(errs, n.dir.close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,197 @@
+package peer
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// Routes registers what peers ask for; the mux serves the peer URLs.
+func (t *Transport) Routes(mux *http.ServeMux) {
+	mux.HandleFunc("POST "+pathRaft, t.checked(t.acceptStream))
+	mux.HandleFunc("POST "+pathSnapshot, t.checked(t.acceptSnapshot))
+	mux.HandleFunc("POST "+pathCall+"{kind...}", t.checked(t.acceptCall))
+}
+
+// checked lets only members of this cluster through that mean this member.
+func (t *Transport) checked(next func(http.ResponseWriter, *http.Request, uint64)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		cluster, err1 := strconv.ParseUint(r.Header.Get(headerCluster), 16, 64)
+		from, err2 := strconv.ParseUint(r.Header.Get(headerFrom), 16, 64)
+		to, err3 := strconv.ParseUint(r.Header.Get(headerTo), 16, 64)
+		switch {
+		case errors.Join(err1, err2, err3) != nil:
+			http.Error(w, "the cluster, from and to headers must be hexadecimal IDs", http.StatusBadRequest)
+		case cluster != t.c.ClusterID:
+			http.Error(w, fmt.Sprintf("this is cluster %x, not %x", t.c.ClusterID, cluster), http.StatusPreconditionFailed)
+		case to != t.c.ID:
+			http.Error(w, fmt.Sprintf("this is member %x, not %x", t.c.ID, to), http.StatusPreconditionFailed)
+		case t.c.Handler.IsRemoved(from):
+			http.Error(w, fmt.Sprintf("member %x was removed", from), http.StatusGone)
+		default:
+			next(w, r, from)
+		}
+	}
+}
+
+func (t *Transport) acceptStream(w http.ResponseWriter, r *http.Request, from uint64) {
+	if !strings.EqualFold(r.Header.Get("Upgrade"), upgradeToken) {
+		http.Error(w, "an upgrade to "+upgradeToken+" is expected", http.StatusBadRequest)
+		return
+	}
+	h, ok := w.(http.Hijacker)
+	if !ok {
+		http.Error(w, "this connection cannot be upgraded", http.StatusBadRequest)
+		return
+	}
+	conn, rw, err := h.Hijack()
+	if err != nil {
+		t.c.Logger.Warn("peer stream refused", "peer", fmt.Sprintf("%x", from), "error", err)
+		return
+	}
+	if !t.adopt(conn) {
+		_ = conn.Close() // the transport is closed
+		return
+	}
+	defer t.release(conn)
+	_, err = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + upgradeToken + "\r\n\r\n"))
+	if err == nil {
+		err = t.receive(conn, rw.Reader)
+	}
+	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+		t.c.Logger.Debug("peer stream ended", "peer", fmt.Sprintf("%x", from), "error", err)
+	}
+}
+
+func (t *Transport) adopt(conn net.Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.accepted[conn] = struct{}{}
+	t.streams.Add(1)
+	return true
+}
+
+func (t *Transport) release(conn net.Conn) {
+	t.mu.Lock()
+	delete(t.accepted, conn)
+	t.mu.Unlock()
+	_ = conn.Close() // may be closed already
+	t.streams.Done()
+}
+
+// receive hands messages on until the stream fails, and answers signs of life.
+func (t *Transport) receive(conn net.Conn, r *bufio.Reader) error {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		answerBeats(conn, stop)
+	}()
+	defer func() { close(stop); <-stopped }()
+	for {
+		if err := conn.SetReadDeadline(time.Now().Add(beatTimeout)); err != nil {
+			return err
+		}
+		group, m, err := readFrame(r)
+		if err != nil {
+			return err
+		}
+		if m == nil {
+			continue
+		}
+		if group != t.c.Group {
+			return fmt.Errorf("%w: group %d", errFrame, group)
+		}
+		t.c.Handler.Receive(m)
+	}
+}
+
+func answerBeats(conn net.Conn, stop <-chan struct{}) {
+	tick := time.NewTicker(beatInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			if conn.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil {
+				return
+			}
+			if _, err := conn.Write([]byte{1}); err != nil {
+				_ = conn.Close() // so that the reader ends too
+				return
+			}
+		}
+	}
+}
+
+func (t *Transport) acceptSnapshot(w http.ResponseWriter, r *http.Request, from uint64) {
+	body := &rollingReader{r: r.Body, c: http.NewResponseController(w)}
+	m, err := readLead(body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if err := t.c.Handler.ReceiveSnapshot(r.Context(), m, body); err != nil {
+		t.c.Logger.Warn("snapshot not received", "peer", fmt.Sprintf("%x", from), "error", err)
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	}
+}
+
+// rollingReader fails when the sender is silent for snapshotStall.
+type rollingReader struct {
+	r io.Reader
+	c *http.ResponseController
+}
+
+func (r *rollingReader) Read(b []byte) (int, error) {
+	if err := r.c.SetReadDeadline(time.Now().Add(snapshotStall)); err != nil {
+		return 0, err
+	}
+	return r.r.Read(b)
+}
+
+func readLead(r io.Reader) (*raftpb.Message, error) {
+	var h [8]byte
+	if _, err := io.ReadFull(r, h[:]); err != nil {
+		return nil, fmt.Errorf("%w: %w", errFrame, err)
+	}
+	n, err := strconv.ParseUint(string(h[:]), 16, 32)
+	if err != nil || n > maxMessageHeader {
+		return nil, fmt.Errorf("%w: lead %q", errFrame, h)
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, fmt.Errorf("%w: %w", errFrame, err)
+	}
+	m := &raftpb.Message{}
+	if err := proto.Unmarshal(b, m); err != nil || m.GetType() != raftpb.MsgSnap {
+		return nil, fmt.Errorf("%w: lead is not a snapshot message", errFrame)
+	}
+	return m, nil
+}
+
+func (t *Transport) acceptCall(w http.ResponseWriter, r *http.Request, _ uint64) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCallBytes))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	answer, err := t.c.Handler.Call(r.Context(), r.PathValue("kind"), body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = w.Write(answer) // the caller is gone when this fails
+}

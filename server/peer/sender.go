@@ -1,0 +1,275 @@
+package peer
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+const (
+	// maxQueueMessages and maxQueueBytes bound what waits for one peer.
+	maxQueueMessages = 4096
+	maxQueueBytes    = 128 << 20
+	// beatInterval is how often either side shows that it is there;
+	// beatTimeout is how long the other waits for that.
+	beatInterval = 500 * time.Millisecond
+	beatTimeout  = 3 * time.Second
+	writeTimeout = 5 * time.Second
+	minBackoff   = 50 * time.Millisecond
+	maxBackoff   = time.Second
+)
+
+// sender owns the connection to one peer.
+type sender struct {
+	t    *Transport
+	id   uint64
+	urls []string
+	quit context.CancelFunc
+	ctx  context.Context
+	done chan struct{}
+	wake chan struct{}
+
+	mu sync.Mutex
+	// queue waits to be written, oldest first. Invariant: it is bounded by
+	// maxQueueMessages and maxQueueBytes.
+	queue      []*raftpb.Message
+	queueBytes int
+	since      time.Time
+	// next is the URL to try.
+	next int
+}
+
+func startSender(t *Transport, id uint64, urls []string) *sender {
+	s := &sender{t: t, id: id, urls: urls, done: make(chan struct{}), wake: make(chan struct{}, 1)}
+	s.ctx, s.quit = context.WithCancel(t.ctx)
+	go s.run()
+	return s
+}
+
+func (s *sender) stop() { s.quit() }
+
+func (s *sender) url() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.urls[s.next%len(s.urls)]
+}
+
+func (s *sender) connectedSince() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.since
+}
+
+// send queues a message, or drops it when the peer is not connected or does not
+// keep up.
+func (s *sender) send(m *raftpb.Message) {
+	size := proto.Size(m)
+	s.mu.Lock()
+	full := len(s.queue) >= maxQueueMessages || s.queueBytes+size > maxQueueBytes
+	down := s.since.IsZero()
+	if !full && !down {
+		s.queue = append(s.queue, m)
+		s.queueBytes += size
+	}
+	s.mu.Unlock()
+	if full || down {
+		s.t.c.Handler.Unreachable(s.id)
+		return
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+func (s *sender) take() []*raftpb.Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queue
+	s.queue, s.queueBytes = nil, 0
+	return q
+}
+
+// run keeps a connection until stop.
+func (s *sender) run() {
+	defer close(s.done)
+	backoff := minBackoff
+	for s.ctx.Err() == nil {
+		conn, err := s.dial()
+		if err == nil {
+			backoff = minBackoff
+			err = s.stream(conn)
+		}
+		s.lost(err)
+		select {
+		case <-s.ctx.Done():
+		case <-time.After(backoff):
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// lost notes that the connection is gone and drops what waited: raft sends anew
+// what matters.
+func (s *sender) lost(err error) {
+	s.mu.Lock()
+	was := !s.since.IsZero()
+	s.since = time.Time{}
+	s.queue, s.queueBytes = nil, 0
+	s.next++
+	s.mu.Unlock()
+	if was && s.ctx.Err() == nil {
+		s.t.c.Logger.Warn("lost connection to peer", "peer", fmt.Sprintf("%x", s.id), "error", err)
+		s.t.c.Handler.Unreachable(s.id)
+	}
+}
+
+// dial opens the connection and turns it into a stream.
+func (s *sender) dial() (net.Conn, error) {
+	u, err := url.Parse(s.url())
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
+	defer cancel()
+	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", u.Host)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme == "https" {
+		conn, err = s.secure(ctx, conn, u.Hostname())
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := s.upgrade(conn, u); err != nil {
+		_ = conn.Close() // the reason is err
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (s *sender) secure(ctx context.Context, conn net.Conn, host string) (net.Conn, error) {
+	c := &tls.Config{}
+	if s.t.c.TLS != nil {
+		c = s.t.c.TLS.Clone()
+	}
+	if c.ServerName == "" {
+		c.ServerName = host
+	}
+	c.NextProtos = []string{"http/1.1"}
+	tc := tls.Client(conn, c)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		_ = conn.Close() // the reason is err
+		return nil, err
+	}
+	return tc, nil
+}
+
+func (s *sender) upgrade(conn net.Conn, u *url.URL) error {
+	req, err := http.NewRequest(http.MethodPost, u.Scheme+"://"+u.Host+pathRaft, nil)
+	if err != nil {
+		return err
+	}
+	s.t.identify(req, s.id)
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", upgradeToken)
+	if err := conn.SetDeadline(time.Now().Add(beatTimeout)); err != nil {
+		return err
+	}
+	if err := req.Write(conn); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 4096), req)
+	if err != nil {
+		return err
+	}
+	_ = resp.Body.Close() // a switched connection has no body
+	switch resp.StatusCode {
+	case http.StatusSwitchingProtocols:
+		return conn.SetDeadline(time.Time{})
+	case http.StatusGone:
+		s.t.c.Handler.RemovedByPeers()
+		return ErrRemoved
+	case http.StatusPreconditionFailed:
+		return ErrForeign
+	}
+	return fmt.Errorf("peer answers %s", resp.Status)
+}
+
+// stream writes what is queued until the connection fails or stop.
+func (s *sender) stream(conn net.Conn) error {
+	failed := make(chan error, 1)
+	ctx, cancel := context.WithCancel(s.ctx)
+	listening := make(chan struct{})
+	go func() {
+		defer close(listening)
+		failed <- listen(conn)
+	}()
+	// Closing the connection ends the listener; wait for it.
+	defer func() { cancel(); _ = conn.Close(); <-listening }()
+	s.mu.Lock()
+	s.since = time.Now()
+	s.mu.Unlock()
+	s.t.c.Logger.Info("connected to peer", "peer", fmt.Sprintf("%x", s.id))
+	beat := time.NewTicker(beatInterval)
+	defer beat.Stop()
+	var buf []byte
+	for {
+		buf = buf[:0]
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-failed:
+			return err
+		case <-beat.C:
+			buf = append(buf, 0, 0, 0, 0)
+		case <-s.wake:
+			var err error
+			if buf, err = s.encode(buf); err != nil {
+				return err
+			}
+		}
+		if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+			return err
+		}
+		if _, err := conn.Write(buf); err != nil {
+			return err
+		}
+		if cap(buf) > 8<<20 {
+			buf = nil
+		}
+	}
+}
+
+func (s *sender) encode(buf []byte) ([]byte, error) {
+	var err error
+	for _, m := range s.take() {
+		if buf, err = appendFrame(buf, s.t.c.Group, m); err != nil {
+			return nil, err
+		}
+	}
+	return buf, nil
+}
+
+// listen reads the receiver's signs of life.
+func listen(conn net.Conn) error {
+	var b [64]byte
+	for {
+		if err := conn.SetReadDeadline(time.Now().Add(beatTimeout)); err != nil {
+			return err
+		}
+		if _, err := conn.Read(b[:]); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,267 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+const (
+	pathRaft     = "/metastore/v1/raft"
+	pathSnapshot = "/metastore/v1/snapshot"
+	pathCall     = "/metastore/v1/call/"
+	// PathMembers lists the members to who wants to join.
+	PathMembers = "/members"
+
+	headerCluster = "X-Metastore-Cluster"
+	headerFrom    = "X-Metastore-From"
+	headerTo      = "X-Metastore-To"
+	upgradeToken  = "metastore-raft"
+
+	dialTimeout = time.Second
+	// snapshotStall ends a snapshot whose bytes do not move for so long.
+	snapshotStall = 10 * time.Second
+	// maxCallBytes bounds a forwarded request and its answer.
+	maxCallBytes = 1 << 20
+	// maxMessageHeader bounds the message that leads a snapshot.
+	maxMessageHeader = 1 << 20
+)
+
+var (
+	// ErrUnknownPeer: the member is not in the cluster, as far as is known here.
+	ErrUnknownPeer = errors.New("peer: unknown member")
+	// ErrRemoved: the peers say that this member was removed from the cluster.
+	ErrRemoved = errors.New("peer: this member has been removed from the cluster")
+	// ErrForeign: the peer belongs to another cluster or is another member.
+	ErrForeign = errors.New("peer: the other side is not the member that was meant")
+)
+
+// Handler takes what peers send. Its methods run concurrently.
+type Handler interface {
+	// Receive takes a message; it must not block.
+	Receive(m *raftpb.Message)
+	// ReceiveSnapshot reads a snapshot to its end; m is its MsgSnap.
+	ReceiveSnapshot(ctx context.Context, m *raftpb.Message, r io.Reader) error
+	// Call answers a request that a peer forwards.
+	Call(ctx context.Context, kind string, body []byte) ([]byte, error)
+	// Unreachable tells that messages to a peer were lost.
+	Unreachable(id uint64)
+	// IsRemoved tells whether a member was removed for ever.
+	IsRemoved(id uint64) bool
+	// RemovedByPeers tells that a peer says that this member was removed.
+	RemovedByPeers()
+}
+
+// Config is what a transport is made of.
+type Config struct {
+	ID, ClusterID uint64
+	Group         uint32
+	// TLS is used for https URLs; nil for the system's defaults.
+	TLS     *tls.Config
+	Handler Handler
+	Logger  *slog.Logger
+}
+
+// Transport is one member's connections to all others.
+type Transport struct {
+	c      Config
+	client *http.Client
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu sync.Mutex
+	// peers are the other members. Guarded by mu.
+	peers map[uint64]*sender
+	// accepted are the streams that others opened; closed by Close.
+	accepted map[net.Conn]struct{}
+	streams  sync.WaitGroup
+	closed   bool
+}
+
+// New makes a transport that knows no peers yet.
+func New(c Config) *Transport {
+	ctx, cancel := context.WithCancel(context.Background())
+	t := &Transport{c: c, ctx: ctx, cancel: cancel, peers: map[uint64]*sender{}, accepted: map[net.Conn]struct{}{}}
+	t.client = &http.Client{Transport: httpTransport(c.TLS)}
+	return t
+}
+
+func httpTransport(c *tls.Config) *http.Transport {
+	return &http.Transport{
+		TLSClientConfig:     c,
+		DialContext:         dialRolling,
+		TLSHandshakeTimeout: 5 * time.Second,
+		MaxIdleConnsPerHost: 2,
+		IdleConnTimeout:     30 * time.Second,
+	}
+}
+
+// rollingConn fails a write that does not move for snapshotStall.
+type rollingConn struct{ net.Conn }
+
+func (c rollingConn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(snapshotStall)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
+
+func dialRolling(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return rollingConn{c}, nil
+}
+
+// SetPeers makes the given members, by ID with their peer URLs, the peers; this
+// member itself is left out.
+func (t *Transport) SetPeers(urls map[uint64][]string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
+	for id, s := range t.peers {
+		if want, ok := urls[id]; !ok || !slices.Equal(want, s.urls) {
+			delete(t.peers, id)
+			s.stop()
+		}
+	}
+	for id, u := range urls {
+		if id != t.c.ID && t.peers[id] == nil {
+			t.peers[id] = startSender(t, id, slices.Clone(u))
+		}
+	}
+}
+
+// Send queues messages; one that finds no room is dropped and reported.
+func (t *Transport) Send(messages []*raftpb.Message) {
+	for _, m := range messages {
+		if s := t.peer(m.GetTo()); s != nil {
+			s.send(m)
+		}
+	}
+}
+
+// Connected tells since when messages to a member flow; the zero time when they
+// do not.
+func (t *Transport) Connected(id uint64) time.Time {
+	if s := t.peer(id); s != nil {
+		return s.connectedSince()
+	}
+	return time.Time{}
+}
+
+func (t *Transport) peer(id uint64) *sender {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.peers[id]
+}
+
+// SendSnapshot streams a snapshot led by its message and returns when the peer
+// has stored it.
+func (t *Transport) SendSnapshot(ctx context.Context, m *raftpb.Message, write func(io.Writer) error) error {
+	lead, err := proto.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("encode snapshot message: %w", err)
+	}
+	pr, pw := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, err := pw.Write([]byte(fmt.Sprintf("%08x", len(lead))))
+		if err == nil {
+			_, err = pw.Write(lead)
+		}
+		if err == nil {
+			err = write(pw)
+		}
+		pw.CloseWithError(err) // nil: io.EOF
+	}()
+	_, err = t.post(ctx, m.GetTo(), pathSnapshot, pr)
+	pr.CloseWithError(errors.New("peer: snapshot request ended"))
+	<-done
+	return err
+}
+
+// Call asks another member to answer a request.
+func (t *Transport) Call(ctx context.Context, to uint64, kind string, body []byte) ([]byte, error) {
+	return t.post(ctx, to, pathCall+kind, bytes.NewReader(body))
+}
+
+func (t *Transport) post(ctx context.Context, to uint64, path string, body io.Reader) ([]byte, error) {
+	s := t.peer(to)
+	if s == nil {
+		return nil, fmt.Errorf("%w %x", ErrUnknownPeer, to)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url()+path, body)
+	if err != nil {
+		return nil, err
+	}
+	t.identify(req, to)
+	resp, err := t.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }() // the status decided already
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxCallBytes))
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, &CallError{Status: resp.StatusCode, Text: string(answer)}
+	}
+	return answer, nil
+}
+
+// CallError is a peer's refusal.
+type CallError struct {
+	Status int
+	Text   string
+}
+
+func (e *CallError) Error() string {
+	return fmt.Sprintf("peer: %s: %s", http.StatusText(e.Status), e.Text)
+}
+
+func (t *Transport) identify(req *http.Request, to uint64) {
+	req.Header.Set(headerCluster, strconv.FormatUint(t.c.ClusterID, 16))
+	req.Header.Set(headerFrom, strconv.FormatUint(t.c.ID, 16))
+	req.Header.Set(headerTo, strconv.FormatUint(to, 16))
+}
+
+// Close ends every connection and waits for its goroutines.
+func (t *Transport) Close() {
+	t.cancel()
+	t.mu.Lock()
+	t.closed = true
+	senders := make([]*sender, 0, len(t.peers))
+	for _, s := range t.peers {
+		senders = append(senders, s)
+	}
+	clear(t.peers)
+	for c := range t.accepted {
+		_ = c.Close() // its reader ends with the error
+	}
+	t.mu.Unlock()
+	for _, s := range senders {
+		s.stop()
+		<-s.done
+	}
+	t.streams.Wait()
+	t.client.CloseIdleConnections()
+}

@@ -1,0 +1,75 @@
+package replica
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"metastore.io/metastore/server/disk"
+	"metastore.io/metastore/server/engine"
+	"metastore.io/metastore/server/engine/memory"
+)
+
+func mark(t *testing.T, e engine.Engine, s string) {
+	t.Helper()
+	b := engine.NewBatch()
+	b.Put(engine.Meta, []byte("mark"), []byte(s))
+	if err := e.Apply(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func marked(t *testing.T, e engine.Engine) string {
+	t.Helper()
+	v, _, err := e.Get(engine.Meta, []byte("mark"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(v)
+}
+
+// An import counts from Adopt on and not before, also when the process ends
+// right there; what is left over is removed at the next start.
+func TestEnginesImport(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "engine")
+	opener := memory.Opener{FS: disk.OS()}
+	reopen := func() (*Engines, engine.Engine) {
+		t.Helper()
+		es, e, err := OpenEngines(disk.OS(), dir, opener)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return es, e
+	}
+	es, e := reopen()
+	mark(t, e, "old")
+	imp, err := es.Import()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark(t, imp.Engine, "new")
+
+	es, e = reopen()
+	if got := marked(t, e); got != "old" {
+		t.Fatalf("before Adopt the engine in use is %q", got)
+	}
+	names, err := disk.OS().List(dir)
+	if err != nil || !slices.Equal(names, []string{"1", "CURRENT"}) {
+		t.Fatalf("an unfinished import was left: %q, %v", names, err)
+	}
+	if imp, err = es.Import(); err != nil {
+		t.Fatal(err)
+	}
+	mark(t, imp.Engine, "new")
+	if err := imp.Adopt(); err != nil {
+		t.Fatal(err)
+	}
+
+	_, e = reopen()
+	if got := marked(t, e); got != "new" {
+		t.Fatalf("after Adopt the engine in use is %q", got)
+	}
+}

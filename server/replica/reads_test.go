@@ -1,0 +1,80 @@
+package replica
+
+import (
+	"testing"
+
+	"metastore.io/metastore/server/state"
+)
+
+func add(t *testing.T, r *Reads) <-chan error {
+	t.Helper()
+	c, err := r.Add()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func served(c <-chan error) bool {
+	select {
+	case err := <-c:
+		return err == nil
+	default:
+		return false
+	}
+}
+
+func TestReadsJoinTheNextRound(t *testing.T) {
+	r := NewReads(state.Origin{Member: 1, Incarnation: 1}, 5)
+	first := add(t, r)
+	round1 := r.start(false)
+	second := add(t, r)
+	if r.start(false) != nil {
+		t.Fatal("a round started while another was in flight")
+	}
+	r.confirm(round1, 5)
+	if !served(first) {
+		t.Fatal("the first read was not served at an index that is applied")
+	}
+	if served(second) {
+		t.Fatal("a read was served by a round that began before it")
+	}
+	r.confirm(r.start(false), 5)
+	if !served(second) {
+		t.Fatal("the second read was not served by its own round")
+	}
+}
+
+func TestReadsWaitForTheIndex(t *testing.T) {
+	r := NewReads(state.Origin{Member: 1, Incarnation: 1}, 5)
+	c := add(t, r)
+	r.confirm(r.start(false), 7)
+	r.advance(6)
+	if served(c) {
+		t.Fatal("a read was served before its index was applied")
+	}
+	r.advance(7)
+	if !served(c) {
+		t.Fatal("a read was not served at its index")
+	}
+}
+
+func TestReadsIgnoreOtherAnswers(t *testing.T) {
+	before := NewReads(state.Origin{Member: 1, Incarnation: 1}, 5)
+	add(t, before)
+	old := before.start(false)
+
+	r := NewReads(state.Origin{Member: 1, Incarnation: 2}, 5)
+	c := add(t, r)
+	first := r.start(false)
+	again := r.start(true)
+	r.confirm(old, 5)   // an answer to an earlier run
+	r.confirm(first, 5) // an answer to a round that was asked anew
+	if served(c) {
+		t.Fatal("a read was served by an answer that is not its own")
+	}
+	r.confirm(again, 5)
+	if !served(c) {
+		t.Fatal("a read was not served")
+	}
+}
