@@ -44,7 +44,7 @@ const (
 
 // Builder builds the objects of one cluster.
 type Builder struct {
-	// cluster is read, never written.
+	// cluster is the builder's own copy: objects share its memory, never the caller's.
 	cluster *v1alpha1.MetaStoreCluster
 	image   string
 	tuning  v1alpha1.EffectiveTuning
@@ -53,7 +53,7 @@ type Builder struct {
 // For gives the builder of a cluster. The server image runs where the spec
 // names none; the tuning is what tuning.Derive made of the same spec.
 func For(cluster *v1alpha1.MetaStoreCluster, serverImage string, tuning v1alpha1.EffectiveTuning) Builder {
-	return Builder{cluster: cluster, image: Image(&cluster.Spec, serverImage), tuning: tuning}
+	return Builder{cluster: cluster.DeepCopy(), image: Image(&cluster.Spec, serverImage), tuning: tuning}
 }
 
 // SelectorLabels select the member pods of the named cluster. Invariant: they
