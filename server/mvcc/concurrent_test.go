@@ -108,7 +108,7 @@ func (c *readerCheck) ok() bool {
 		c.t.Errorf("count at %d: %d, %v", n.Rev, n.Count, err)
 		return false
 	}
-	old := RangeOptions{Rev: c.s.Rev() - c.rnd.Int64N(5), Limit: 10}
+	old := RangeOptions{Rev: max(2, c.s.Rev()-c.rnd.Int64N(5)), Limit: 10}
 	if n, err := c.s.Range(all, all, old); !errors.Is(err, ErrCompacted) && (err != nil || n.Count != int64(c.pairs)) {
 		c.t.Errorf("range at old revision %d: count %d, %v", old.Rev, n.Count, err)
 		return false

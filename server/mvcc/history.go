@@ -48,7 +48,7 @@ type history struct {
 	store *Store
 	// rows are copies, those of a revision follow each other.
 	rows     []historyRow
-	mem      rowMemory
+	copies   copies
 	bytes    int
 	maxBytes int
 	// next is the revision after the ones that were read.
@@ -70,9 +70,7 @@ func (h *history) row(key, row []byte) (bool, error) {
 		h.next = at.main
 		return false, nil
 	}
-	data := append(h.mem.room(len(row)), row...)
-	h.mem.keep(data)
-	h.rows = append(h.rows, historyRow{at, data})
+	h.rows = append(h.rows, historyRow{at, h.copies.copy(row)})
 	h.bytes += len(row)
 	return true, nil
 }
@@ -121,8 +119,8 @@ func (s *Store) prevs(slots []eventSlot) error {
 			continue
 		}
 		if at, ok := s.index.before(s.index.record(id), main); ok {
-			slot.event.PrevKv = &slot.prev
-			f.missing = append(f.missing, missing{&slot.prev, at, false})
+			slot.event.PrevKv = f.pairs.next()
+			f.missing = append(f.missing, missing{slot.event.PrevKv, at, false})
 		}
 	}
 	s.mu.RUnlock()

@@ -266,14 +266,10 @@ func (r *modelRun) change(w *Writer) {
 	key := r.key()
 	if r.rnd.IntN(3) > 0 {
 		value, lease := fmt.Sprint(r.rnd.IntN(1000)), int64(r.rnd.IntN(3))
-		k, v := []byte(key), []byte(value)
-		got, want := w.Put(k, v, lease), r.m.put(key, value, lease)
+		got, want := w.Put([]byte(key), []byte(value), lease), r.m.put(key, value, lease)
 		if got != want {
 			r.t.Fatalf("put %q: had lease %d, want %d", key, got, want)
 		}
-		// The caller may reuse its memory.
-		clear(k)
-		clear(v)
 		return
 	}
 	end := r.ends(key)

@@ -170,7 +170,7 @@ type fetch struct {
 	// kvs are the chunk's pairs; missing says which rows to read for them.
 	kvs     []*mvccpb.KeyValue
 	missing []missing
-	pairs   pairSlab
+	pairs   slabs[mvccpb.KeyValue]
 	keyMem  []byte
 	keys    [][]byte
 	rows    [][]byte
@@ -188,7 +188,7 @@ var fetches = sync.Pool{New: func() any { return new(fetch) }}
 // release forgets what the read held and keeps the memory.
 func (f *fetch) release() {
 	f.reset()
-	f.pairs = pairSlab{}
+	f.pairs = slabs[mvccpb.KeyValue]{}
 	fetches.Put(f)
 }
 
@@ -223,25 +223,6 @@ func (v *view) collect(f *fetch, id uint32, rev int64, o RangeOptions) bool {
 		f.missing = append(f.missing, missing{kv, at, o.KeysOnly})
 	}
 	return true
-}
-
-// pairSlab hands out pairs from arrays of growing length: one allocation for
-// many pairs of one answer, and none too many for a small one.
-type pairSlab struct {
-	free []mvccpb.KeyValue
-	size int
-}
-
-const maxPairSlab = 128
-
-func (p *pairSlab) next() *mvccpb.KeyValue {
-	if len(p.free) == 0 {
-		p.size = min(max(1, 2*p.size), maxPairSlab)
-		p.free = make([]mvccpb.KeyValue, p.size)
-	}
-	kv := &p.free[0]
-	p.free = p.free[1:]
-	return kv
 }
 
 // load reads the missing rows and moves the chunk's pairs to the result. mu is

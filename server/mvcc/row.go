@@ -3,7 +3,6 @@ package mvcc
 import (
 	"encoding/binary"
 	"fmt"
-	"math/bits"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
@@ -19,28 +18,6 @@ const (
 	tagValue   = 5<<3 | 2
 	tagLease   = 6<<3 | 0
 )
-
-func varintLen(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
-
-func intFieldLen(v int64) int {
-	if v == 0 {
-		return 0
-	}
-	return 1 + varintLen(uint64(v))
-}
-
-func bytesFieldLen(b []byte) int {
-	if len(b) == 0 {
-		return 0
-	}
-	return 1 + varintLen(uint64(len(b))) + len(b)
-}
-
-// rowLen is the length of an encoded row.
-func rowLen(kv *mvccpb.KeyValue) int {
-	return bytesFieldLen(kv.Key) + intFieldLen(kv.CreateRevision) + intFieldLen(kv.ModRevision) +
-		intFieldLen(kv.Version) + bytesFieldLen(kv.Value) + intFieldLen(kv.Lease)
-}
 
 // appendRow appends the protobuf encoding, byte-equal to proto.Marshal's.
 func appendRow(dst []byte, kv *mvccpb.KeyValue) []byte {

@@ -39,8 +39,12 @@ type Writer struct {
 	eventMem []*mvccpb.Event
 	// prevs are the previous values that the running command's events need.
 	prevs []prevRef
-	mem   rowMemory
-	key   []byte
+	// slots, pairs and copies are where events come from; key and encoded are the
+	// scratch of one row, which the batch copies.
+	slots        slabs[eventSlot]
+	pairs        slabs[mvccpb.KeyValue]
+	copies       copies
+	key, encoded []byte
 	// err is the first failure of a read that had no way to report it.
 	err error
 }
@@ -53,7 +57,7 @@ type stagedRow struct {
 
 // prevRef is an event that waits for its previous value.
 type prevRef struct {
-	event *eventSlot
+	event *mvccpb.Event
 	at    stamp
 }
 
@@ -80,14 +84,15 @@ func (w *Writer) Begin() {
 // Rev is the revision before the running command's changes.
 func (w *Writer) Rev() int64 { return w.rev }
 
-// Put sets a key and returns the lease that it had, 0 when there was none.
+// Put sets a key and returns the lease that it had, 0 when there was none. The
+// command's event keeps key and value: nobody may change their bytes later.
 func (w *Writer) Put(key, value []byte, lease int64) (prevLease int64) {
 	at := w.stamp(false)
 	w.s.mu.Lock()
 	c := w.s.index.put(key, at, lease)
 	w.s.mu.Unlock()
 
-	slot := w.mem.slot()
+	slot := w.slots.next()
 	slot.kv.Key, slot.kv.Value, slot.kv.Lease = key, value, lease
 	slot.kv.CreateRevision, slot.kv.ModRevision, slot.kv.Version = c.created, at.main, c.version
 	w.stage(at, slot)
@@ -105,14 +110,11 @@ func (w *Writer) stamp(dead bool) stamp {
 	return at
 }
 
-// stage encodes the slot's pair as the row of a revision. From then on the
-// pair shares the row's memory, and no longer the caller's.
+// stage puts the slot's pair into the batch as the row of a revision.
 func (w *Writer) stage(at stamp, slot *eventSlot) {
-	row := appendRow(w.mem.room(rowLen(&slot.kv)), &slot.kv)
-	w.mem.keep(row)
+	w.encoded = appendRow(w.encoded[:0], &slot.kv)
 	w.key = appendRowKey(w.key[:0], w.s.group, at)
-	w.b.Put(engine.Revisions, w.key, row)
-	slot.kv.Key, slot.kv.Value = rowParts(row, &slot.kv)
+	w.b.Put(engine.Revisions, w.key, w.encoded)
 	w.rows = append(w.rows, stagedRow{at, &slot.kv})
 }
 
@@ -121,7 +123,7 @@ func (w *Writer) emit(slot *eventSlot, kind mvccpb.Event_EventType, c change) {
 	slot.event.Kv = &slot.kv
 	w.events = append(w.events, &slot.event)
 	if c.hasPrev {
-		w.prevs = append(w.prevs, prevRef{slot, c.prev})
+		w.prevs = append(w.prevs, prevRef{&slot.event, c.prev})
 	}
 }
 
@@ -159,8 +161,8 @@ func (w *Writer) kill(id uint32) DeletedKey {
 	c := w.s.index.kill(id, at)
 	w.s.mu.Unlock()
 
-	slot := w.mem.slot()
-	slot.kv.Key = w.s.index.keys.key(id)
+	slot := w.slots.next()
+	slot.kv.Key = w.copies.copy(w.s.index.keys.key(id))
 	w.stage(at, slot)
 	// The row has the key only; the event tells the revision as well.
 	slot.kv.ModRevision = at.main
@@ -226,11 +228,11 @@ func (w *Writer) fillPrevs() error {
 	defer f.release()
 	for _, p := range w.prevs {
 		if p.at.main > w.base {
-			p.event.event.PrevKv = w.row(p.at)
+			p.event.PrevKv = w.row(p.at)
 			continue
 		}
-		p.event.event.PrevKv = &p.event.prev
-		f.missing = append(f.missing, missing{&p.event.prev, p.at, false})
+		p.event.PrevKv = w.pairs.next()
+		f.missing = append(f.missing, missing{p.event.PrevKv, p.at, false})
 	}
 	return w.s.fill(f)
 }
