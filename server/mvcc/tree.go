@@ -13,22 +13,19 @@ const (
 	mergeBelow = fanout / 2
 )
 
-// leaf is the lowest level: record numbers in the order of their keys.
+// leaf is the lowest level: records in the order of their keys.
 type leaf struct {
+	fence
 	// live has bit i set when the newest revision of ids[i] is no tombstone.
 	live uint64
-	n    int32
-	ids  [fanout]uint32
 }
 
-// branch is a level above.
+// branch is a level above. Its fence has the record with the smallest key
+// under each child, and live the number of live keys there.
 type branch struct {
-	n int32
-	// first[i] is the record with the smallest key under kids[i], live[i] the
-	// number of live keys there.
-	first [fanout]uint32
-	kids  [fanout]uint32
-	live  [fanout]uint32
+	fence
+	kids [fanout]uint32
+	live [fanout]uint32
 }
 
 // tree orders records by key, as a B+ tree that counts the live ones under
@@ -51,30 +48,17 @@ func newTree(keys *keyTable) tree {
 
 // pos is the first slot of a leaf whose key is >= key.
 func (t *tree) pos(l *leaf, key []byte) int {
-	lo, hi := 0, int(l.n)
-	for lo < hi {
-		mid := int(uint(lo+hi) >> 1)
-		if bytes.Compare(t.keys.key(l.ids[mid]), key) < 0 {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo
+	i, _ := t.search(&l.fence, key)
+	return i
 }
 
 // slot is the child of a branch under which key is or belongs.
 func (t *tree) slot(b *branch, key []byte) int {
-	lo, hi := 1, int(b.n)
-	for lo < hi {
-		mid := int(uint(lo+hi) >> 1)
-		if bytes.Compare(t.keys.key(b.first[mid]), key) <= 0 {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
+	i, found := t.search(&b.fence, key)
+	if !found && i > 0 {
+		i--
 	}
-	return lo - 1
+	return i
 }
 
 // rank is how many live keys are < key.
@@ -120,7 +104,7 @@ func (t *tree) firstUnder(node uint32, height int) uint32 {
 	if height == 0 {
 		return t.leaves.at(node).ids[0]
 	}
-	return t.branches.at(node).first[0]
+	return t.branches.at(node).ids[0]
 }
 
 // ascend calls fn for the records from <= key < to in order until fn returns

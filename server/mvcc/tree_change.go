@@ -8,10 +8,8 @@ func (t *tree) insert(id uint32, key []byte, live bool) {
 	}
 	root := t.branches.add()
 	b := t.branches.at(root)
-	b.n = 2
-	b.kids[0], b.kids[1] = t.root, right
-	t.refresh(b, 0, t.height)
-	t.refresh(b, 1, t.height)
+	t.addKid(b, 0, t.root, t.height)
+	t.addKid(b, 1, right, t.height)
 	t.root = root
 	t.height++
 }
@@ -19,7 +17,7 @@ func (t *tree) insert(id uint32, key []byte, live bool) {
 // refresh takes what a branch keeps about its i-th child from the child, which
 // has the given height.
 func (t *tree) refresh(b *branch, i, height int) {
-	b.first[i] = t.firstUnder(b.kids[i], height)
+	t.set(&b.fence, i, t.firstUnder(b.kids[i], height))
 	b.live[i] = t.liveUnder(b.kids[i], height)
 }
 
@@ -33,7 +31,7 @@ func (t *tree) insertUnder(node uint32, height int, id uint32, key []byte, live 
 	i := t.slot(b, key)
 	right, split := t.insertUnder(b.kids[i], height-1, id, key, live)
 	if !split {
-		b.first[i] = t.firstUnder(b.kids[i], height-1)
+		t.set(&b.fence, i, t.firstUnder(b.kids[i], height-1))
 		if live {
 			b.live[i]++
 		}
@@ -47,30 +45,37 @@ func (t *tree) insertLeaf(node, id uint32, key []byte, live bool) (uint32, bool)
 	l := t.leaves.at(node)
 	i := t.pos(l, key)
 	if int(l.n) < fanout {
-		l.insert(i, id, live)
+		t.addKey(l, i, id, key, live)
 		return 0, false
 	}
 	right := t.leaves.add()
 	r := t.leaves.at(right)
-	// A key behind all others begins a leaf of its own: ascending keys leave
-	// full leaves behind them.
-	keep := fanout / 2
-	if i == fanout {
-		keep = fanout
-	}
-	l.moveTail(keep, r)
+	keep := keepAt(i)
+	r.live = l.live >> keep
+	l.live &= 1<<keep - 1
+	l.moveTail(keep, &r.fence)
+	t.tighten(&l.fence)
+	t.tighten(&r.fence)
 	if i < keep {
-		l.insert(i, id, live)
+		t.addKey(l, i, id, key, live)
 	} else {
-		r.insert(i-keep, id, live)
+		t.addKey(r, i-keep, id, key, live)
 	}
 	return right, true
 }
 
-func (l *leaf) insert(i int, id uint32, live bool) {
-	copy(l.ids[i+1:l.n+1], l.ids[i:l.n])
-	l.ids[i] = id
-	l.n++
+// keepAt is how many slots a full node keeps when it is split for a new slot i.
+// One behind all others begins a node of its own: ascending keys leave full
+// nodes behind them.
+func keepAt(i int) int {
+	if i == fanout {
+		return fanout
+	}
+	return fanout / 2
+}
+
+func (t *tree) addKey(l *leaf, i int, id uint32, key []byte, live bool) {
+	t.insertSlot(&l.fence, i, id, key)
 	below := uint64(1)<<i - 1
 	l.live = l.live&below | l.live&^below<<1
 	if live {
@@ -79,66 +84,47 @@ func (l *leaf) insert(i int, id uint32, live bool) {
 }
 
 func (l *leaf) remove(i int) {
-	copy(l.ids[i:l.n-1], l.ids[i+1:l.n])
-	l.n--
+	l.removeSlot(i)
 	below := uint64(1)<<i - 1
 	l.live = l.live&below | l.live>>1&^below
-}
-
-// moveTail moves the records from slot i on to the front of an empty leaf.
-func (l *leaf) moveTail(i int, r *leaf) {
-	r.n = int32(copy(r.ids[:], l.ids[i:l.n]))
-	r.live = l.live >> i
-	l.n = int32(i)
-	l.live &= 1<<i - 1
 }
 
 // insertKid adds a child of the given height at slot i of a branch.
 func (t *tree) insertKid(node uint32, i int, kid uint32, height int) (uint32, bool) {
 	b := t.branches.at(node)
 	if int(b.n) < fanout {
-		b.open(i)
-		b.kids[i] = kid
-		t.refresh(b, i, height)
+		t.addKid(b, i, kid, height)
 		return 0, false
 	}
 	right := t.branches.add()
 	r := t.branches.at(right)
-	keep := fanout / 2
-	if i == fanout {
-		keep = fanout
-	}
-	b.moveTail(keep, r)
+	keep := keepAt(i)
+	copy(r.kids[:], b.kids[keep:])
+	copy(r.live[:], b.live[keep:])
+	b.moveTail(keep, &r.fence)
+	t.tighten(&b.fence)
+	t.tighten(&r.fence)
 	if i >= keep {
 		b, i = r, i-keep
 	}
-	b.open(i)
-	b.kids[i] = kid
-	t.refresh(b, i, height)
+	t.addKid(b, i, kid, height)
 	return right, true
 }
 
-// open makes room at slot i.
-func (b *branch) open(i int) {
-	copy(b.first[i+1:b.n+1], b.first[i:b.n])
+// addKid puts a child of the given height at slot i; there is room for it.
+func (t *tree) addKid(b *branch, i int, kid uint32, height int) {
 	copy(b.kids[i+1:b.n+1], b.kids[i:b.n])
 	copy(b.live[i+1:b.n+1], b.live[i:b.n])
-	b.n++
+	b.kids[i], b.live[i] = kid, t.liveUnder(kid, height)
+	first := t.firstUnder(kid, height)
+	t.insertSlot(&b.fence, i, first, t.keys.key(first))
 }
 
-// shut removes slot i.
-func (b *branch) shut(i int) {
-	copy(b.first[i:b.n-1], b.first[i+1:b.n])
+// dropKid takes out slot i.
+func (b *branch) dropKid(i int) {
 	copy(b.kids[i:b.n-1], b.kids[i+1:b.n])
 	copy(b.live[i:b.n-1], b.live[i+1:b.n])
-	b.n--
-}
-
-func (b *branch) moveTail(i int, r *branch) {
-	r.n = int32(copy(r.first[:], b.first[i:b.n]))
-	copy(r.kids[:], b.kids[i:b.n])
-	copy(r.live[:], b.live[i:b.n])
-	b.n = int32(i)
+	b.removeSlot(i)
 }
 
 // remove takes out a key that is there.
@@ -168,7 +154,7 @@ func (t *tree) removeUnder(node uint32, height int, key []byte) int {
 	left := t.removeUnder(b.kids[i], height-1, key)
 	if left == 0 {
 		t.dropNode(b.kids[i], height-1)
-		b.shut(i)
+		b.dropKid(i)
 		return int(b.n)
 	}
 	t.refresh(b, i, height-1)
@@ -199,36 +185,36 @@ func (t *tree) mergeAround(b *branch, i, height int) {
 // merge moves the child right of slot i into the i-th when both are small.
 func (t *tree) merge(b *branch, i, height int) bool {
 	l, r := b.kids[i], b.kids[i+1]
+	merged := false
 	if height == 0 {
-		if !t.leaves.at(l).take(t.leaves.at(r)) {
-			return false
-		}
-	} else if !t.branches.at(l).take(t.branches.at(r)) {
+		merged = t.takeLeaf(t.leaves.at(l), t.leaves.at(r))
+	} else {
+		merged = t.takeBranch(t.branches.at(l), t.branches.at(r))
+	}
+	if !merged {
 		return false
 	}
 	t.dropNode(r, height)
-	b.shut(i + 1)
+	b.dropKid(i + 1)
 	t.refresh(b, i, height)
 	return true
 }
 
-func (l *leaf) take(r *leaf) bool {
+func (t *tree) takeLeaf(l, r *leaf) bool {
 	if l.n+r.n > mergeBelow {
 		return false
 	}
-	copy(l.ids[l.n:], r.ids[:r.n])
 	l.live |= r.live << l.n
-	l.n += r.n
+	t.join(&l.fence, &r.fence)
 	return true
 }
 
-func (b *branch) take(r *branch) bool {
+func (t *tree) takeBranch(b, r *branch) bool {
 	if b.n+r.n > mergeBelow {
 		return false
 	}
-	copy(b.first[b.n:], r.first[:r.n])
 	copy(b.kids[b.n:], r.kids[:r.n])
 	copy(b.live[b.n:], r.live[:r.n])
-	b.n += r.n
+	t.join(&b.fence, &r.fence)
 	return true
 }
