@@ -299,7 +299,10 @@ func TestFullOutboxLagsAndRecovers(t *testing.T) {
 		}
 	}
 	publish(h, st.write(put("b", "live")))
-	c.want(fmt.Sprintf("1@%d b=live/%d", n+2, n+2))
+	if err := c.s.RequestProgress(t.Context()); err != nil { // answered when nobody lags
+		t.Fatal(err)
+	}
+	c.want(fmt.Sprintf("1@%d b=live/%d", n+2, n+2), fmt.Sprintf("-1@%d", n+2))
 	if got := h.Stats().Lagging; got != 0 {
 		t.Errorf("%d watchers lag after catching up", got)
 	}

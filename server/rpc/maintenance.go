@@ -1,0 +1,117 @@
+package rpc
+
+import (
+	"context"
+
+	"metastore.io/metastore/server/state"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// maintenanceServer is etcdserverpb.Maintenance.
+type maintenanceServer struct {
+	*Server
+	pb.UnsafeMaintenanceServer
+}
+
+// Status is answered from what this member knows, also without a leader.
+func (s *maintenanceServer) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
+	m, st := s.b.Machine(), s.b.Status()
+	size := m.Size()
+	resp := &pb.StatusResponse{
+		Header:           s.headerAt(m.KV().Rev()),
+		Version:          EtcdVersion,
+		StorageVersion:   StorageVersion,
+		DbSize:           size.TotalBytes,
+		DbSizeInUse:      size.UsedBytes,
+		DbSizeQuota:      s.o.QuotaBytes,
+		Leader:           st.Leader,
+		RaftIndex:        st.Committed,
+		RaftAppliedIndex: st.Applied,
+		RaftTerm:         st.Term,
+		IsLearner:        st.Learner,
+		DowngradeInfo:    &pb.DowngradeInfo{},
+	}
+	if st.Leader == 0 {
+		resp.Errors = append(resp.Errors, rpctypes.ErrNoLeader.Error())
+	}
+	for _, a := range m.Alarms() {
+		resp.Errors = append(resp.Errors, a.String())
+	}
+	return resp, nil
+}
+
+func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+	m, err := s.propose(ctx, state.KindAlarm, r)
+	if err != nil {
+		return nil, err
+	}
+	resp := m.(*pb.AlarmResponse)
+	s.complete(resp.Header)
+	return resp, nil
+}
+
+func (s *maintenanceServer) Hash(context.Context, *pb.HashRequest) (*pb.HashResponse, error) {
+	m := s.b.Machine()
+	rev := m.KV().Rev()
+	hash, err := m.Hash()
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return &pb.HashResponse{Header: s.headerAt(rev), Hash: hash}, nil
+}
+
+func (s *maintenanceServer) HashKV(_ context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	hash, compact, current, err := s.b.Machine().KV().HashKV(r.Revision)
+	if err != nil {
+		return nil, wireError(err)
+	}
+	hashed := r.Revision
+	if hashed == 0 {
+		hashed = current
+	}
+	return &pb.HashKVResponse{Header: s.headerAt(current), Hash: hash, CompactRevision: compact, HashRevision: hashed}, nil
+}
+
+// Defragment runs alone: a second one waits for the first.
+func (s *maintenanceServer) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+	select {
+	case s.defragmenting <- struct{}{}:
+		defer func() { <-s.defragmenting }()
+	case <-ctx.Done():
+		return nil, wireError(ctx.Err())
+	}
+	if err := s.b.Machine().Defragment(); err != nil {
+		return nil, wireError(err)
+	}
+	return &pb.DefragmentResponse{}, nil
+}
+
+func (s *maintenanceServer) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
+	if !s.b.Status().IsLeader() {
+		return nil, rpctypes.ErrGRPCNotLeader
+	}
+	if m, ok := s.b.Machine().Member(r.TargetID); !ok || m.Learner {
+		return nil, rpctypes.ErrGRPCBadLeaderTransferee
+	}
+	if err := s.b.MoveLeader(ctx, r.TargetID); err != nil {
+		return nil, wireError(err)
+	}
+	return &pb.MoveLeaderResponse{}, nil
+}
+
+func (s *maintenanceServer) Snapshot(*pb.SnapshotRequest, grpc.ServerStreamingServer[pb.SnapshotResponse]) error {
+	return unimplemented("Snapshot")
+}
+
+func (s *maintenanceServer) Downgrade(context.Context, *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
+	return nil, unimplemented("Downgrade")
+}
+
+func unimplemented(method string) error {
+	return status.Errorf(codes.Unimplemented, "method %s not implemented", method)
+}

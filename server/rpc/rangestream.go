@@ -1,0 +1,111 @@
+package rpc
+
+import (
+	"bytes"
+	"math"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+)
+
+// firstChunkKeys is how many pairs the first chunk of a RangeStream may hold.
+const firstChunkKeys = 10
+
+// RangeStream answers a range in chunks of about MaxRequestBytes, all of one
+// revision. The last chunk alone has the header, with the store's revision when
+// the stream began, and count and more for the whole.
+func (s *kvServer) RangeStream(r *pb.RangeRequest, stream grpc.ServerStreamingServer[pb.RangeStreamResponse]) error {
+	if err := checkRangeStream(r); err != nil {
+		return err
+	}
+	s.metrics.ranges.Add(1)
+	if _, err := s.readable(stream.Context(), r.Serializable); err != nil {
+		return err
+	}
+	c := chunks{s: s.Server, key: r.Key, end: r.RangeEnd, rev: r.Revision, keysOnly: r.KeysOnly, left: r.Limit}
+	if c.left <= 0 {
+		c.left = math.MaxInt64
+	}
+	if r.CountOnly {
+		return c.count(stream.Send)
+	}
+	return c.send(stream.Send)
+}
+
+// chunks is the progress of one RangeStream.
+type chunks struct {
+	s        *Server
+	key, end []byte // what is not sent yet
+	rev      int64  // pinned by the first read
+	keysOnly bool
+	left     int64 // pairs that may still be sent
+	sent     int64
+}
+
+func (c *chunks) read(limit int64, countOnly bool) (*pb.RangeResponse, error) {
+	// The machine of the moment: a snapshot that was installed holds the
+	// pinned revision too, or says that it is compacted.
+	resp, err := c.s.b.Machine().Range(&pb.RangeRequest{
+		Key: c.key, RangeEnd: c.end, Revision: c.rev, Limit: limit,
+		KeysOnly: c.keysOnly && !countOnly, CountOnly: countOnly,
+	})
+	if err != nil {
+		return nil, wireError(err)
+	}
+	if c.rev == 0 {
+		c.rev = resp.Header.Revision
+	}
+	return resp, nil
+}
+
+func (c *chunks) count(send func(*pb.RangeStreamResponse) error) error {
+	resp, err := c.read(0, true)
+	if err != nil {
+		return err
+	}
+	out := &pb.RangeResponse{Header: c.s.headerAt(resp.Header.Revision), Count: resp.Count}
+	return send(&pb.RangeStreamResponse{RangeResponse: out})
+}
+
+func (c *chunks) send(send func(*pb.RangeStreamResponse) error) error {
+	limit := int64(firstChunkKeys)
+	var headerRev int64
+	for {
+		limit = min(limit, c.left)
+		resp, err := c.read(limit, false)
+		if err != nil {
+			return err
+		}
+		if headerRev == 0 {
+			headerRev = resp.Header.Revision
+		}
+		n := int64(len(resp.Kvs))
+		c.sent += n
+		c.left -= n
+		out := &pb.RangeResponse{Kvs: resp.Kvs}
+		last := !resp.More || c.left == 0
+		if last {
+			// Each read counts from its first key on, beyond its limit.
+			out.Header, out.More = c.s.headerAt(headerRev), resp.More
+			out.Count = c.sent - n + resp.Count
+		}
+		if err := send(&pb.RangeStreamResponse{RangeResponse: out}); err != nil || last {
+			return err
+		}
+		c.key = append(bytes.Clone(resp.Kvs[n-1].Key), 0)
+		limit = nextChunkKeys(limit, proto.Size(resp), c.s.o.MaxRequestBytes)
+	}
+}
+
+// nextChunkKeys steers chunks towards the wanted size: double when one was
+// less than half of it, half when it was more than twice.
+func nextChunkKeys(keys int64, gotBytes, wantBytes int) int64 {
+	switch {
+	case gotBytes < wantBytes/2:
+		return keys * 2
+	case gotBytes > wantBytes*2:
+		return max(keys/2, 1)
+	}
+	return keys
+}

@@ -1,0 +1,136 @@
+package rpc
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+)
+
+// requestOverheadBytes is how much larger than MaxRequestBytes a message may be
+// on the wire, as in etcd.
+const requestOverheadBytes = 512 << 10
+
+// Options are the limits of the API. Zero values are replaced by etcd's
+// defaults, given with each field.
+type Options struct {
+	MaxRequestBytes      int    // 1.5 MiB
+	MaxTxnOps            int    // 128
+	QuotaBytes           int64  // 2 GiB; negative: no quota
+	MaxConcurrentStreams uint32 // no limit
+	// KeepAliveMinTime is how often a client may ping at most; one that pings
+	// more is disconnected. 5 s.
+	KeepAliveMinTime time.Duration
+	// KeepAliveInterval is after how long of silence a client is pinged, and
+	// KeepAliveTimeout how long it may take to answer. 2 h, 20 s.
+	KeepAliveInterval, KeepAliveTimeout time.Duration
+	// LeaderLossTimeout is how long a stream that requires a leader outlives
+	// it. Three election timeouts; 3 s.
+	LeaderLossTimeout time.Duration
+	// Registry gets the metrics and is what /metrics shows. One is made when
+	// it is nil.
+	Registry *prometheus.Registry
+	Logger   *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.MaxRequestBytes, 1536<<10)
+	setDefault(&o.MaxTxnOps, 128)
+	setDefault(&o.QuotaBytes, 2<<30)
+	setDefault(&o.MaxConcurrentStreams, math.MaxUint32)
+	setDefault(&o.KeepAliveMinTime, 5*time.Second)
+	setDefault(&o.KeepAliveInterval, 2*time.Hour)
+	setDefault(&o.KeepAliveTimeout, 20*time.Second)
+	setDefault(&o.LeaderLossTimeout, 3*time.Second)
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Server is the API of one backend.
+type Server struct {
+	b       Backend
+	o       Options
+	metrics *metrics
+	leader  leaderMonitor
+	// defragmenting holds a token while a Defragment runs: one at a time.
+	defragmenting chan struct{}
+}
+
+// New makes the API of a backend. Its metrics are registered here, so that a
+// registry can hold those of one server only.
+func New(b Backend, o Options) (*Server, error) {
+	s := &Server{b: b, o: o.withDefaults(), defragmenting: make(chan struct{}, 1)}
+	s.leader = leaderMonitor{b: b, patience: s.o.LeaderLossTimeout}
+	s.metrics = newMetrics(s)
+	if err := s.o.Registry.Register(s.metrics); err != nil {
+		return nil, fmt.Errorf("register metrics of the store: %w", err)
+	}
+	if err := s.o.Registry.Register(s.metrics.grpc); err != nil {
+		return nil, fmt.Errorf("register metrics of gRPC: %w", err)
+	}
+	return s, nil
+}
+
+// ServerOptions are what the grpc.Server that this server is registered with
+// has to be created with: limits, keep-alive rules and interceptors.
+func (s *Server) ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(s.o.MaxRequestBytes + requestOverheadBytes),
+		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.MaxConcurrentStreams(s.o.MaxConcurrentStreams),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: s.o.KeepAliveMinTime}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.o.KeepAliveInterval, Timeout: s.o.KeepAliveTimeout}),
+		grpc.ChainUnaryInterceptor(s.metrics.grpc.UnaryServerInterceptor(), s.unary),
+		grpc.ChainStreamInterceptor(s.metrics.grpc.StreamServerInterceptor(), s.stream),
+	}
+}
+
+// Register registers all services.
+func (s *Server) Register(g *grpc.Server) {
+	pb.RegisterKVServer(g, &kvServer{Server: s})
+	pb.RegisterWatchServer(g, &watchServer{Server: s})
+	pb.RegisterLeaseServer(g, &leaseServer{Server: s})
+	pb.RegisterClusterServer(g, &clusterServer{Server: s})
+	pb.RegisterMaintenanceServer(g, &maintenanceServer{Server: s})
+	pb.RegisterAuthServer(g, &authServer{Server: s})
+	healthpb.RegisterHealthServer(g, health.NewServer())
+	s.metrics.grpc.InitializeMetrics(g)
+}
+
+// header is a response header without revision.
+func (s *Server) header() *pb.ResponseHeader {
+	st := s.b.Status()
+	return &pb.ResponseHeader{ClusterId: st.ClusterID, MemberId: st.ID, RaftTerm: st.Term}
+}
+
+// headerAt is a response header with a revision.
+func (s *Server) headerAt(rev int64) *pb.ResponseHeader {
+	h := s.header()
+	h.Revision = rev
+	return h
+}
+
+// complete fills the fields of a header that the state machine does not know.
+func (s *Server) complete(h *pb.ResponseHeader) {
+	st := s.b.Status()
+	h.ClusterId, h.MemberId, h.RaftTerm = st.ClusterID, st.ID, st.Term
+}
