@@ -45,6 +45,8 @@ type Writer struct {
 	pairs        slabs[mvccpb.KeyValue]
 	copies       copies
 	key, encoded []byte
+	// fetch is the scratch of reading previous values.
+	fetch fetch
 	// err is the first failure of a read that had no way to report it.
 	err error
 }
@@ -224,8 +226,8 @@ func (w *Writer) fillPrevs() error {
 	if len(w.prevs) == 0 {
 		return nil
 	}
-	f := fetches.Get().(*fetch)
-	defer f.release()
+	f := &w.fetch
+	defer f.reset()
 	for _, p := range w.prevs {
 		if p.at.main > w.base {
 			p.event.PrevKv = w.row(p.at)
