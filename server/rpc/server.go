@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -34,8 +35,8 @@ type Options struct {
 	// LeaderLossTimeout is how long a stream that requires a leader outlives
 	// it. Three election timeouts; 3 s.
 	LeaderLossTimeout time.Duration
-	// Registry gets the metrics and is what /metrics shows. One is made when
-	// it is nil.
+	// Registry gets the metrics and is what /metrics shows. When it is nil, one
+	// is made that has those of Go and of the process, too.
 	Registry *prometheus.Registry
 	Logger   *slog.Logger
 }
@@ -51,6 +52,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.LeaderLossTimeout, 3*time.Second)
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
+		o.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
