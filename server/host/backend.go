@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -113,28 +114,43 @@ func (h *Host) MoveLeader(ctx context.Context, target uint64) error {
 	}
 }
 
-// HandOver moves leadership away before a planned stop, to the voter that is
-// connected the longest; nothing to do for a follower or a member alone.
+// HandOver moves leadership away before a planned stop, to one of the connected
+// voters, the longest connected first; nothing to do for a follower or a member
+// alone. It tries until the context ends.
 func (h *Host) HandOver(ctx context.Context) error {
-	s := h.Status()
-	if !s.IsLeader() {
-		return nil
+	for {
+		if !h.Status().IsLeader() {
+			return nil
+		}
+		targets := h.connectedVoters()
+		if len(targets) == 0 {
+			return nil
+		}
+		for _, id := range targets {
+			err := h.MoveLeader(ctx, id)
+			if err == nil {
+				return nil
+			}
+			if ctx.Err() != nil {
+				return err
+			}
+		}
 	}
-	var best uint64
-	var since time.Time
+}
+
+// connectedVoters are the other voters that can be reached, the longest
+// connected first.
+func (h *Host) connectedVoters() []uint64 {
+	since := map[uint64]time.Time{}
+	var ids []uint64
 	for _, m := range h.machine.Load().Members() {
-		t := h.peers.Connected(m.ID)
-		if m.ID == h.c.ID || m.Learner || t.IsZero() {
-			continue
-		}
-		if best == 0 || t.Before(since) {
-			best, since = m.ID, t
+		if t := h.peers.Connected(m.ID); m.ID != h.c.ID && !m.Learner && !t.IsZero() {
+			since[m.ID] = t
+			ids = append(ids, m.ID)
 		}
 	}
-	if best == 0 {
-		return nil
-	}
-	return h.MoveLeader(ctx, best)
+	slices.SortFunc(ids, func(a, b uint64) int { return since[a].Compare(since[b]) })
+	return ids
 }
 
 // Receive takes a raft message of a peer.

@@ -125,10 +125,14 @@ func New(c Config) (*Host, error) {
 	return h, nil
 }
 
-// Start begins to work with the given transport.
-func (h *Host) Start(p Peers) {
+// Start begins to work with the given transport. Contacts are the other members'
+// peer URLs by ID, for a joiner whose state does not tell them yet.
+func (h *Host) Start(p Peers, contacts map[uint64][]string) {
 	h.peers = p
 	h.setPeers()
+	if contacts != nil {
+		h.peers.SetPeers(contacts)
+	}
 	for _, run := range []func(){h.runRaft, h.runLog, h.runApply, h.runUpkeep} {
 		h.workers.Add(1)
 		go func() {

@@ -212,7 +212,7 @@ func (h *Host) apply(job applyJob) error {
 	h.inbox.do(func(r *replica.Replica) error {
 		return r.ApplyDone(job.entries, done)
 	})
-	if len(done.Changes) > 0 {
+	if len(done.Changes) > 0 || done.MembersUpdated {
 		h.membersChanged(done.Changes)
 	}
 	if done.Removed {

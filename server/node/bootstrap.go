@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -59,17 +60,10 @@ func clusterID(ids []uint64) uint64 {
 
 // identify finds this member's place in the cluster, on its first start.
 func identify(ctx context.Context, c *Config, peerTLS *tls.Config) (identity, error) {
-	initial, err := c.initialMembers()
+	initial, others, err := c.initialPeers()
 	if err != nil {
-		return identity{}, &ExitError{Code: ExitUsage, Err: err}
+		return identity{}, err
 	}
-	var others []string
-	for name, urls := range initial {
-		if name != c.Name {
-			others = append(others, urls...)
-		}
-	}
-	slices.Sort(others)
 	if c.InitialClusterState == "existing" {
 		return join(ctx, c, peerTLS, others)
 	}
@@ -78,6 +72,22 @@ func identify(ctx context.Context, c *Config, peerTLS *tls.Config) (identity, er
 		return id, nil
 	}
 	return id, checkNew(ctx, c, peerTLS, others, id)
+}
+
+// initialPeers are the first members' peer URLs by name, and those of the others
+// in one list.
+func (c *Config) initialPeers() (initial map[string][]string, others []string, err error) {
+	initial, err = c.initialMembers()
+	if err != nil {
+		return nil, nil, &ExitError{Code: ExitUsage, Err: err}
+	}
+	for name, urls := range initial {
+		if name != c.Name {
+			others = append(others, urls...)
+		}
+	}
+	slices.Sort(others)
+	return initial, others, nil
 }
 
 func newCluster(c *Config, initial map[string][]string) identity {
@@ -127,26 +137,59 @@ func join(ctx context.Context, c *Config, peerTLS *tls.Config, others []string) 
 	if len(others) == 0 {
 		return identity{}, &ExitError{Code: ExitUsage, Err: refuse("initial-cluster", c.InitialCluster, "at least one other member, for --initial-cluster-state=existing,")}
 	}
+	var id identity
+	err := askCluster(ctx, c, peerTLS, others, func(info peer.ClusterInfo) (err error) {
+		id, err = findSelf(c, info)
+		return err
+	})
+	return id, err
+}
+
+// askCluster asks the other members until use takes what they tell; an
+// ExitError of use is final.
+func askCluster(ctx context.Context, c *Config, peerTLS *tls.Config, others []string, use func(peer.ClusterInfo) error) error {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	for {
 		info, err := peer.FetchCluster(ctx, peerTLS, others)
 		if err == nil {
-			var id identity
-			if id, err = findSelf(c, info); err == nil {
-				return id, nil
-			}
-			if _, final := err.(*ExitError); final {
-				return identity{}, err
-			}
+			err = use(info)
+		}
+		var exit *ExitError
+		if err == nil || errors.As(err, &exit) {
+			return err
 		}
 		c.Logger.Info("waiting to join the cluster", "reason", err.Error())
 		select {
 		case <-time.After(joinRetry):
 		case <-ctx.Done():
-			return identity{}, fmt.Errorf("join the cluster: %w", err)
+			return fmt.Errorf("join the cluster: %w", err)
 		}
 	}
+}
+
+// contacts are the other members' peer URLs by ID. A joiner without state needs
+// them to answer the leader; later the state itself tells them.
+func (n *Node) contacts(ctx context.Context, peerTLS *tls.Config) (map[uint64][]string, error) {
+	_, others, err := n.c.initialPeers()
+	if err != nil {
+		return nil, err
+	}
+	urls := map[uint64][]string{}
+	err = askCluster(ctx, n.c, peerTLS, others, func(info peer.ClusterInfo) error {
+		if info.ClusterID != n.dir.marker.ClusterID {
+			return exitf(ExitForeign, "the data dir %s belongs to cluster %s, the members of --initial-cluster to %s", n.c.DataDir, n.dir.marker.ClusterID, info.ClusterID)
+		}
+		for _, m := range info.Members {
+			id, err := strconv.ParseUint(m.ID, 16, 64)
+			if err != nil {
+				return fmt.Errorf("the cluster answers with the ID %q", m.ID)
+			}
+			urls[id] = m.PeerURLs
+		}
+		return nil
+	})
+	return urls, err
 }
 
 func findSelf(c *Config, info peer.ClusterInfo) (identity, error) {

@@ -52,42 +52,44 @@ type Node struct {
 
 // Start brings a member up; it answers clients when Start returns. The context
 // bounds the start only.
-func Start(ctx context.Context, c Config) (n *Node, err error) {
+func Start(ctx context.Context, c Config) (*Node, error) {
 	if err := c.Validate(); err != nil {
 		return nil, &ExitError{Code: ExitUsage, Err: err}
 	}
-	tlsConfigs, err := newTLS(&c)
+	t, err := newTLS(&c)
 	if err != nil {
 		return nil, &ExitError{Code: ExitUsage, Err: err}
 	}
-	n = &Node{c: &c, removed: make(chan struct{}), ready: make(chan struct{})}
-	defer func() {
-		if err != nil {
-			err = errors.Join(withCode(err), n.Stop(context.Background()))
-		}
-	}()
+	n := &Node{c: &c, removed: make(chan struct{}), ready: make(chan struct{})}
+	if err := n.start(ctx, t); err != nil {
+		return nil, errors.Join(withCode(err), n.Stop(ctx))
+	}
+	return n, nil
+}
+
+func (n *Node) start(ctx context.Context, t tlsConfigs) (err error) {
 	// Listen first: an address in use is told before anything is written.
-	if n.serve, err = listen(&c, tlsConfigs); err != nil {
-		return nil, err
+	if n.serve, err = listen(n.c, t); err != nil {
+		return err
 	}
-	if n.dir, err = openDataDir(disk.OS(), c.DataDir); err != nil {
-		return nil, err
+	if n.dir, err = openDataDir(disk.OS(), n.c.DataDir); err != nil {
+		return err
 	}
-	if err := n.recover(ctx, tlsConfigs); err != nil {
-		return nil, err
+	if err := n.recover(ctx, t); err != nil {
+		return err
 	}
-	if err := n.startHost(tlsConfigs); err != nil {
-		return nil, err
+	if err := n.startHost(ctx, t); err != nil {
+		return err
 	}
 	if err := n.serve.start(n); err != nil {
-		return nil, err
+		return err
 	}
 	background, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	n.background.Add(2)
 	go func() { defer n.background.Done(); n.publish(background) }()
 	go func() { defer n.background.Done(); n.runCompaction(background) }()
-	return n, nil
+	return nil
 }
 
 // withCode gives errors about stored bytes their exit code.
@@ -156,10 +158,16 @@ func (n *Node) opener() engine.Opener {
 	return memory.Opener{FS: n.dir.fs, Logger: n.c.Logger}
 }
 
-func (n *Node) startHost(t tlsConfigs) error {
+func (n *Node) startHost(ctx context.Context, t tlsConfigs) error {
 	cluster, member, err := n.dir.marker.ids()
 	if err != nil {
 		return err
+	}
+	var contacts map[uint64][]string
+	if index, _ := n.machine.Applied(); index == 0 {
+		if contacts, err = n.contacts(ctx, t.peerClient); err != nil {
+			return err
+		}
 	}
 	heartbeat := time.Duration(n.c.HeartbeatMillis) * time.Millisecond
 	election := time.Duration(n.c.ElectionMillis) * time.Millisecond
@@ -181,7 +189,7 @@ func (n *Node) startHost(t tlsConfigs) error {
 	n.peers = peer.New(peer.Config{
 		ID: member, ClusterID: cluster, Group: group, TLS: t.peerClient, Handler: n.host, Logger: n.c.Logger,
 	})
-	n.host.Start(n.peers)
+	n.host.Start(n.peers, contacts)
 	return nil
 }
 

@@ -26,6 +26,9 @@ type Applied struct {
 	Index uint64
 	// Changes are the membership changes that took effect, in order.
 	Changes []state.MemberChange
+	// MembersUpdated: members changed without a membership change, as when one
+	// gets new peer URLs.
+	MembersUpdated bool
 	// Removed: this member is not one any more.
 	Removed bool
 	// Superseded: commands went back to Proposals, so the raft owner has to
@@ -70,6 +73,9 @@ func (a *Applier) Apply(w *Apply) (Applied, error) {
 	done := Applied{Index: entries[len(entries)-1].Index}
 	for i, e := range entries {
 		a.answer(ids[i], e, out.Entries[i])
+		for _, c := range e.Commands {
+			done.MembersUpdated = done.MembersUpdated || c.Kind == state.KindMemberUpdate
+		}
 		if e.Change != nil && out.Entries[i].Change.Applied {
 			done.Changes = append(done.Changes, *e.Change)
 			done.Removed = done.Removed || (e.Change.Kind == state.Remove && e.Change.Member.ID == a.id)

@@ -121,7 +121,12 @@ func (m *member) args() []string {
 
 func (m *member) start() {
 	m.t.Helper()
-	m.cmd = exec.Command(os.Args[0], m.args()...)
+	m.startArgs(m.args())
+}
+
+func (m *member) startArgs(args []string) {
+	m.t.Helper()
+	m.cmd = exec.Command(os.Args[0], args...)
 	m.cmd.Env = append(os.Environ(), asServer+"=1")
 	m.cmd.Stdout, m.cmd.Stderr = m.out, m.out
 	if err := m.cmd.Start(); err != nil {
