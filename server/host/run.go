@@ -11,9 +11,14 @@ import (
 	"metastore.io/metastore/server/state"
 )
 
-// stepRows is the background work that the apply goroutine does between two
-// applies.
-const stepRows = 512
+const (
+	// stepRows is the background work that the apply goroutine does between two
+	// applies.
+	stepRows = 512
+	// stepPause keeps the background work from filling the goroutine, also
+	// while it has to wait for readers.
+	stepPause = time.Millisecond
+)
 
 // applyJob is a run of entries or, with install set, a received snapshot.
 type applyJob struct {
@@ -174,16 +179,19 @@ func (h *Host) install(a *replica.Append) error {
 // runApply owns the state machine's writing side.
 func (h *Host) runApply() {
 	more := true // an unfinished compaction may have been left
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
-		if !more {
-			select {
-			case <-h.ctx.Done():
-				return
-			case <-h.applies.wake:
-			}
+		var step <-chan time.Time
+		if more {
+			pause.Reset(stepPause)
+			step = pause.C
 		}
-		if h.ctx.Err() != nil {
+		select {
+		case <-h.ctx.Done():
 			return
+		case <-h.applies.wake:
+		case <-step:
 		}
 		for _, job := range h.applies.take() {
 			if err := h.apply(job); err != nil {

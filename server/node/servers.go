@@ -30,6 +30,7 @@ type servers struct {
 	failed chan error
 
 	grpc    *grpc.Server
+	gateway *rpc.Gateway
 	https   []*http.Server
 	muxes   []cmux.CMux
 	running sync.WaitGroup
@@ -94,7 +95,15 @@ func (s *servers) start(n *Node) error {
 	if err != nil {
 		return err
 	}
+	s.grpc = grpc.NewServer(api.ServerOptions()...)
+	api.Register(s.grpc)
+	if s.gateway, err = api.NewGateway(s.grpc); err != nil {
+		return err
+	}
 	handler := n.profiled(api.HTTPHandler())
+	clientMux := http.NewServeMux()
+	clientMux.Handle("/v3/", s.gateway)
+	clientMux.Handle("/", handler)
 	peerMux.Handle("GET /version", handler)
 	for _, l := range s.peer {
 		s.serveHTTP(l, peerMux)
@@ -102,14 +111,12 @@ func (s *servers) start(n *Node) error {
 	for _, l := range s.metrics {
 		s.serveHTTP(l, handler)
 	}
-	s.grpc = grpc.NewServer(api.ServerOptions()...)
-	api.Register(s.grpc)
 	for _, l := range s.client {
 		m := cmux.New(l)
 		s.muxes = append(s.muxes, m)
 		grpcListener := m.Match(cmux.HTTP2())
 		s.run(func() error { return s.grpc.Serve(grpcListener) })
-		s.serveHTTP(m.Match(cmux.Any()), handler)
+		s.serveHTTP(m.Match(cmux.Any()), clientMux)
 		s.run(m.Serve)
 	}
 	return nil
@@ -174,6 +181,7 @@ func (s *servers) drain(limit time.Duration) {
 	if s.grpc == nil {
 		return
 	}
+	s.closeGateway()
 	drained := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()
@@ -187,10 +195,18 @@ func (s *servers) drain(limit time.Duration) {
 	}
 }
 
+func (s *servers) closeGateway() {
+	if s.gateway != nil {
+		_ = s.gateway.Close() // ends its own calls only
+		s.gateway = nil
+	}
+}
+
 // close ends every connection and waits for the servers.
 func (s *servers) close() {
 	s.stopOnce.Do(func() { close(s.stopping) })
 	if s.grpc != nil {
+		s.closeGateway()
 		s.grpc.Stop()
 	}
 	for _, server := range s.https {
