@@ -2,7 +2,9 @@ package raftlog
 
 import (
 	"fmt"
+	"slices"
 	"testing"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -22,6 +24,7 @@ func BenchmarkAppend(b *testing.B) {
 				next, term, commit := uint64(1), uint64(1), uint64(0)
 				b.SetBytes(int64(count * dataBytes))
 				b.ReportAllocs()
+				var took []time.Duration
 				for b.Loop() {
 					entries := make([]*raftpb.Entry, count)
 					for i := range entries {
@@ -29,12 +32,17 @@ func BenchmarkAppend(b *testing.B) {
 						entries[i] = &raftpb.Entry{Index: &index, Term: &term, Data: data}
 						next++
 					}
+					start := time.Now()
 					must(b, l.Append([]Write{{Group: 1, HardState: hard(1, 1, commit), Entries: entries}}))
+					took = append(took, time.Since(start))
 					commit = next - 1
 					if commit > 10000 {
 						must(b, l.Compact(1, commit-10000))
 					}
 				}
+				slices.Sort(took)
+				b.ReportMetric(float64(took[len(took)/2].Nanoseconds()), "p50-ns")
+				b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds()), "p99-ns")
 			})
 		}
 	}

@@ -64,11 +64,12 @@ type crashRun struct {
 }
 
 func TestCrashes(t *testing.T) {
-	seeds, steps := uint64(60), 300
+	seeds, steps := uint64(30), 300
 	if testing.Short() {
 		seeds = 10
 	}
 	var kept, dropped int
+	ran := uint64(0) // fewer than seeds when one is run alone
 	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			r := &crashRun{t: t, rng: rand.New(rand.NewPCG(seed, 1)), d: newDisk(t, seed)}
@@ -77,10 +78,10 @@ func TestCrashes(t *testing.T) {
 				r.step()
 			}
 			r.crash(nil)
-			kept, dropped = kept+r.kept, dropped+r.dropped
+			kept, dropped, ran = kept+r.kept, dropped+r.dropped, ran+1
 		})
 	}
-	if kept < 10 || dropped < 10 {
+	if ran == seeds && (kept < 10 || dropped < 10) {
 		t.Errorf("of the appends under way in a crash %d were kept and %d dropped: the test wants both", kept, dropped)
 	}
 }
@@ -263,14 +264,14 @@ func TestBitFlips(t *testing.T) {
 			}
 			outcomes := map[string]int{}
 			for _, name := range names {
-				for bit := int64(0); bit < 4096*8; bit += 7 { // 7 and 8 share no factor: every bit position occurs
+				for bit := int64(0); bit < 4096*8; bit += 13 { // 13 and 8 share no factor: every bit position occurs
 					c := d.Clone(2)
 					must(t, c.FlipBit(name, bit))
 					outcomes[flipOutcome(t, c, name, bit, before, after)]++
 				}
 			}
 			t.Log(outcomes)
-			if outcomes["found"] < 4000 || outcomes["harmless"] < 200 || (outcomes["cut"] > 0) == closed {
+			if outcomes["found"] < 2000 || outcomes["harmless"] < 100 || (outcomes["cut"] > 0) == closed {
 				t.Errorf("outcomes: %v", outcomes)
 			}
 		})

@@ -56,7 +56,8 @@
 // Bytes behind the last record are zeros or a recycled file's old records.
 // Those can never verify: within a log two epochs differ in the lower 32 bits
 // only, and CRC32 detects every difference that fits into 32 bits. The salt is
-// random, so that a client cannot put a record that verifies into a value.
+// random, so that a client cannot put a record that verifies into a value. And
+// the appends in them have numbers that are long past.
 //
 // # Appends
 //

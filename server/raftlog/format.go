@@ -172,8 +172,6 @@ func (c *change) payloadBytes() int64 {
 	return n
 }
 
-func (c *change) recordBytes() int64 { return alignUp(recordHeaderBytes + c.payloadBytes()) }
-
 // appendRecord encodes c behind dst, whose first byte will lie at offset base
 // of the segment, and fills c.places.
 func appendRecord(dst []byte, base int64, epochSum uint32, number uint64, last bool, c *change) []byte {

@@ -203,6 +203,35 @@ func TestStaleRecordsNeverReplay(t *testing.T) {
 	}
 }
 
+// A record that verifies under another epoch, or whose append has another
+// number, is as good as none, wherever it lies.
+func TestForeignRecordsNeverReplay(t *testing.T) {
+	tests := map[string]struct {
+		seqOff, numberOff uint64
+		replayed          bool
+	}{
+		"the next append":       {replayed: true},
+		"from the file's past":  {seqOff: ^uint64(0)},
+		"an older append":       {numberOff: ^uint64(0)},
+		"older, and other file": {seqOff: 1, numberOff: ^uint64(0)},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			d := newDisk(t, 1)
+			writeLog(t, d, 3)
+			l := mustOpen(t, testOptions(d))
+			s := l.tail()
+			c := change{kind: recordEntries, group: 1, entries: run(4, 1, 1, 10)}
+			epoch := epochOf(l.salt, s.seq+tt.seqOff)
+			overwrite(t, d, s.name, s.end, appendRecord(nil, s.end, epochCRC(epoch), l.next+tt.numberOff, true, &c))
+			l = mustOpen(t, testOptions(d))
+			if got := l.Group(1).LastIndex() == 4; got != tt.replayed {
+				t.Fatalf("replayed: %v, want %v", got, tt.replayed)
+			}
+		})
+	}
+}
+
 // Testdata holds a log of format 1, closed; every later version must open it.
 // Run with -update to write the current format's.
 func TestGolden(t *testing.T) {

@@ -2,6 +2,7 @@ package raftlog
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 
@@ -105,7 +106,14 @@ func (r *replayer) cutTornTail() error {
 	// No more appends than headers fit behind the first one.
 	highest := torn + uint64(r.seg.sizeBytes/recordHeaderBytes)
 	remainsEnd := r.seg.end
-	for at := r.seg.end; at < r.seg.sizeBytes; at += recordAlignBytes {
+	for at := r.seg.end; ; at += recordAlignBytes {
+		var err error
+		if at, err = r.nextCandidate(at, torn, highest); err != nil {
+			return err
+		}
+		if at < 0 {
+			return r.zero(r.seg.end, min(remainsEnd, r.seg.sizeBytes))
+		}
 		h, _, ok, err := r.record(at, torn, highest)
 		if err != nil {
 			return err
@@ -118,7 +126,25 @@ func (r *replayer) cutTornTail() error {
 		}
 		remainsEnd = max(remainsEnd, at+h.sizeBytes())
 	}
-	return r.zero(r.seg.end, min(remainsEnd, r.seg.sizeBytes))
+}
+
+// nextCandidate is the first offset from at on where a record header would
+// have a number from lowest to highest, negative when there is none. It sees
+// whole segments of old bytes at each start and so looks at nothing else.
+func (r *replayer) nextCandidate(at int64, lowest, highest uint64) (int64, error) {
+	for at+recordHeaderBytes <= r.seg.sizeBytes {
+		b, err := r.win.rest(at)
+		if err != nil {
+			return 0, err
+		}
+		for ; len(b) >= recordHeaderBytes; b = b[recordAlignBytes:] {
+			if number := binary.LittleEndian.Uint64(b[16:recordHeaderBytes]); number-lowest <= highest-lowest {
+				return at, nil
+			}
+			at += recordAlignBytes
+		}
+	}
+	return -1, nil
 }
 
 func (r *replayer) zero(from, to int64) error {
@@ -160,6 +186,15 @@ type window struct {
 	sizeBytes int64
 	start     int64
 	buf       []byte
+}
+
+// rest gives all bytes from at on that are in the window, at least a record
+// header's, which are within the file.
+func (w *window) rest(at int64) ([]byte, error) {
+	if _, err := w.bytes(at, recordHeaderBytes); err != nil {
+		return nil, err
+	}
+	return w.buf[at-w.start:], nil
 }
 
 // bytes gives n bytes at offset at, which are within the file; they are good
