@@ -13,6 +13,10 @@ type generator struct {
 	rng *rand.Rand
 	// rev and compacted are about what the store has; bounds for revisions.
 	rev, compacted int64
+	// keep lets the puts of a transaction keep values and leases. Then it has
+	// no deletes up to the end of all keys: etcd does not see that such a
+	// delete names the same key, and panics.
+	keep bool
 }
 
 var generatedKeys = []string{
@@ -128,6 +132,11 @@ func (g *generator) someRevision() int64 {
 }
 
 func (g *generator) txn(depth int, readOnly bool) *pb.TxnRequest {
+	g.keep = g.chance(50)
+	return g.subTxn(depth, readOnly)
+}
+
+func (g *generator) subTxn(depth int, readOnly bool) *pb.TxnRequest {
 	t := &pb.TxnRequest{}
 	for range g.rng.Intn(3) {
 		t.Compare = append(t.Compare, g.compare())
@@ -145,7 +154,7 @@ func (g *generator) op(depth int, readOnly bool) *pb.RequestOp {
 	kind := g.rng.Intn(10)
 	switch {
 	case kind == 0 && depth > 0:
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: g.txn(depth-1, readOnly)}}
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: g.subTxn(depth-1, readOnly)}}
 	case kind < 4 || readOnly:
 		r := g.rangeRequest()
 		if g.chance(70) {
@@ -153,10 +162,12 @@ func (g *generator) op(depth int, readOnly bool) *pb.RequestOp {
 		}
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: r}}
 	case kind < 8:
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: g.put()}}
+		p := g.put()
+		p.IgnoreValue, p.IgnoreLease = p.IgnoreValue && g.keep, p.IgnoreLease && g.keep
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: p}}
 	}
 	d := g.delete()
-	if g.chance(70) {
+	if g.chance(50) || g.keep && string(d.RangeEnd) == "\x00" {
 		d.RangeEnd = nil
 	}
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: d}}
