@@ -30,6 +30,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asServer) != "" {
 		os.Exit(run(os.Args[1:]))
 	}
+	if os.Getenv(asEtcdctl) != "" {
+		runEtcdctl()
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
