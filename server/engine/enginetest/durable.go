@@ -100,25 +100,23 @@ const crashDirEnv = "ENGINETEST_CRASH_DIR"
 // testKilledWhileWriting kills processes that write and flush, one after the
 // other on one folder, and checks what the engine holds after each.
 func testKilledWhileWriting(t *testing.T, o engine.Opener) {
-	if testing.Short() {
-		t.Skip("starts and kills processes")
-	}
 	dir := t.TempDir() + "/engine"
 	name, _, _ := strings.Cut(t.Name(), "/")
-	for round, flushes := range []int{1, 3, 6} {
-		flushed := runUntilFlushed(t, name, dir, flushes)
+	for round, reports := range []int{2, 9, 17, 30} {
+		flushed := runUntilKilled(t, name, dir, reports)
 		e := openDir(t, o, dir)
 		state, err := checkGeneration(e)
 		if err != nil || state < flushed {
 			t.Fatalf("round %d: got state %d and error %v, want %d or later", round, state, err, flushed)
 		}
+		t.Logf("round %d: state %d after state %d was flushed", round, state, flushed)
 		e.close()
 	}
 }
 
-// runUntilFlushed starts a writing process, kills it as soon as it reported the
-// given number of flushes, and returns the last state that it called durable.
-func runUntilFlushed(t *testing.T, name, dir string, flushes int) (flushed uint64) {
+// runUntilKilled starts a writing process, kills it at the given number of
+// reports, and returns the last state that it called durable.
+func runUntilKilled(t *testing.T, name, dir string, reports int) (flushed uint64) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^"+name+"$")
 	cmd.Env = append(os.Environ(), crashDirEnv+"="+dir)
@@ -131,15 +129,15 @@ func runUntilFlushed(t *testing.T, name, dir string, flushes int) (flushed uint6
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	lines := bufio.NewScanner(out)
 	seen := 0
-	for lines.Scan() {
+	for lines := bufio.NewScanner(out); lines.Scan(); {
 		var state uint64
-		if _, err := fmt.Sscanf(lines.Text(), "flushed %d", &state); err != nil {
+		if n, _ := fmt.Sscanf(lines.Text(), "flushed %d", &state); n == 1 {
+			flushed = state
+		} else if n, _ := fmt.Sscanf(lines.Text(), "applied %d", &state); n != 1 {
 			continue
 		}
-		flushed = state
-		if seen++; seen == flushes {
+		if seen++; seen == reports {
 			if err := cmd.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
@@ -152,30 +150,45 @@ func runUntilFlushed(t *testing.T, name, dir string, flushes int) (flushed uint6
 	return flushed
 }
 
-// writeUntilKilled is the process that is killed: one goroutine applies, this
-// one flushes and reports.
+// reportEvery is the number of batches between reports of a writing process;
+// flushEvery is the number of reports between its flushes. In between an engine
+// that writes by itself is ahead of the last flush.
+const (
+	reportEvery = 500
+	flushEvery  = 4
+)
+
+// writeUntilKilled is the process that is killed: it applies, and flushes beside
+// that in another goroutine.
 func writeUntilKilled(t *testing.T, o engine.Opener, dir string) {
 	e := openDir(t, o, dir)
 	state, err := checkGeneration(e)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var done atomic.Uint64
-	done.Store(state)
+	flush := make(chan uint64, 1)
 	go func() {
-		b := engine.NewBatch()
-		for i := state + 1; ; i++ {
-			b.Reset()
-			generation(b, i)
-			if err := e.Apply(b); err != nil {
-				panic(err)
-			}
-			done.Store(i)
+		for state := range flush {
+			e.flush()
+			fmt.Printf("flushed %d\n", state)
 		}
 	}()
-	for {
-		before := done.Load()
-		e.flush()
-		fmt.Printf("flushed %d\n", before)
+	b := engine.NewBatch()
+	for i := state + 1; ; i++ {
+		b.Reset()
+		generation(b, i)
+		if err := e.Apply(b); err != nil {
+			t.Fatal(err)
+		}
+		if i%reportEvery != 0 {
+			continue
+		}
+		fmt.Printf("applied %d\n", i)
+		if i%(flushEvery*reportEvery) == 0 {
+			select {
+			case flush <- i:
+			default: // the last one is still under way
+			}
+		}
 	}
 }

@@ -108,6 +108,48 @@ func testDeleteRange(t *testing.T, o engine.Opener) {
 	}
 }
 
+// testDeleteLargeRange deletes more rows than an engine would delete one by one.
+func testDeleteLargeRange(t *testing.T, o engine.Opener) {
+	const rows = 3000
+	e := openNew(t, o)
+	fill := func() {
+		e.apply(func(b *engine.Batch) {
+			for i := range rows {
+				b.Put(revisions, fmt.Appendf(nil, "m%05d", i), []byte("1"))
+			}
+			b.Put(revisions, []byte("a"), []byte("1"))
+			b.Put(revisions, []byte("z"), []byte("1"))
+			b.Put(meta, []byte("m"), []byte("other space"))
+		})
+	}
+	fill()
+	e.apply(func(b *engine.Batch) {
+		b.Put(revisions, []byte("mx"), []byte("put before"))
+		b.DeleteRange(revisions, []byte("m"), []byte("n"))
+		b.Put(revisions, []byte("m00001"), []byte("put after"))
+	})
+	wantRows(t, e, revisions, "a=1", "m00001=put after", "z=1")
+	fill()
+	e.apply(func(b *engine.Batch) {
+		b.Put(revisions, []byte("zz"), []byte("put before"))
+		b.DeleteRange(revisions, []byte("m"), nil)
+		b.Put(revisions, []byte("zzz"), []byte("put after"))
+	})
+	wantRows(t, e, revisions, "a=1", "zzz=put after")
+	e.flush()
+	e.apply(func(b *engine.Batch) { b.DeleteRange(revisions, nil, nil) })
+	wantRows(t, e, revisions)
+	wantRows(t, e, meta, "m=other space")
+	e.apply(func(b *engine.Batch) {
+		for i := range rows {
+			b.Put(revisions, fmt.Appendf(nil, "n%05d", i), []byte("1"))
+		}
+		b.DeleteRange(revisions, []byte("n"), []byte("n02990"))
+		b.DeleteRange(revisions, []byte("n02995"), nil)
+	})
+	wantRows(t, e, revisions, "n02990=1", "n02991=1", "n02992=1", "n02993=1", "n02994=1")
+}
+
 // bound turns "" into an unbounded bound.
 func bound(s string) []byte {
 	if s == "" {

@@ -93,7 +93,7 @@ func generation(b *engine.Batch, i uint64) {
 	if i > windowRows {
 		last := binary.BigEndian.AppendUint64(nil, i-windowRows)
 		if i%2 == 0 {
-			b.DeleteRange(revisions, nil, append(last, 0))
+			b.DeleteRange(revisions, binary.BigEndian.AppendUint64(nil, i-windowRows-1), append(last, 0))
 		} else {
 			b.Delete(revisions, last)
 		}

@@ -1,0 +1,162 @@
+//go:build rocksdb
+
+#include "shim.h"
+
+#include <string.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "rocksdb/db.h"
+#include "rocksdb/write_batch.h"
+
+using rocksdb::ColumnFamilyHandle;
+using rocksdb::DB;
+using rocksdb::PinnableSlice;
+using rocksdb::ReadOptions;
+using rocksdb::Slice;
+using rocksdb::Snapshot;
+using rocksdb::Status;
+
+// The C interface's handles are structs of one pointer (db/c.cc); a test opens
+// a database and uses both, so that a change of this would show at once.
+struct rocksdb_t {
+  DB* rep;
+};
+struct rocksdb_column_family_handle_t {
+  ColumnFamilyHandle* rep;
+};
+
+namespace {
+
+void SetError(const Status& s, char** err) {
+  if (!s.ok()) *err = strdup(s.ToString().c_str());
+}
+
+ReadOptions At(const void* snapshot) {
+  ReadOptions o;
+  o.snapshot = static_cast<const Snapshot*>(snapshot);
+  o.verify_checksums = true;
+  return o;
+}
+
+struct Values {
+  std::vector<PinnableSlice> rows;
+};
+
+struct Scan {
+  std::string to;
+  Slice bound;
+  std::unique_ptr<rocksdb::Iterator> it;
+};
+
+char* Append(char* dst, const Slice& s) {
+  memcpy(dst, s.data(), s.size());
+  return dst + s.size();
+}
+
+}  // namespace
+
+void ms_write(rocksdb_t* db, const char* rep, size_t len, char** err) {
+  rocksdb::WriteOptions o;
+  o.disableWAL = true;
+  rocksdb::WriteBatch batch(std::string(rep, len));
+  SetError(db->rep->Write(o, &batch), err);
+}
+
+void ms_flush(rocksdb_t* db, rocksdb_column_family_handle_t** cfs, size_t n, char** err) {
+  std::vector<ColumnFamilyHandle*> handles;
+  for (size_t i = 0; i < n; i++) handles.push_back(cfs[i]->rep);
+  rocksdb::FlushOptions o;
+  o.wait = true;
+  // A flush may run while writes go on; where the memtables are full it waits
+  // for the flush under way instead of making writes stall.
+  o.allow_write_stall = false;
+  SetError(db->rep->Flush(o, handles), err);
+}
+
+void ms_compact(rocksdb_t* db, rocksdb_column_family_handle_t* cf, char** err) {
+  rocksdb::CompactRangeOptions o;
+  o.exclusive_manual_compaction = false;
+  o.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
+  SetError(db->rep->CompactRange(o, cf->rep, nullptr, nullptr), err);
+}
+
+const void* ms_snapshot(rocksdb_t* db) { return db->rep->GetSnapshot(); }
+
+void ms_release(rocksdb_t* db, const void* snapshot) {
+  db->rep->ReleaseSnapshot(static_cast<const Snapshot*>(snapshot));
+}
+
+void* ms_get(rocksdb_t* db, rocksdb_column_family_handle_t* cf, const void* snapshot,
+             const char* keys, const uint32_t* key_lens, size_t n, int64_t* value_lens, char** err) {
+  std::vector<Slice> slices(n);
+  for (size_t i = 0; i < n; i++) {
+    slices[i] = Slice(keys, key_lens[i]);
+    keys += key_lens[i];
+  }
+  std::unique_ptr<Values> values(new Values);
+  values->rows.resize(n);
+  std::vector<Status> statuses(n);
+  if (n == 1) {
+    statuses[0] = db->rep->Get(At(snapshot), cf->rep, slices[0], &values->rows[0]);
+  } else {
+    db->rep->MultiGet(At(snapshot), cf->rep, n, slices.data(), values->rows.data(), statuses.data(),
+                      /*sorted_input=*/false);
+  }
+  for (size_t i = 0; i < n; i++) {
+    if (statuses[i].ok()) {
+      value_lens[i] = static_cast<int64_t>(values->rows[i].size());
+    } else if (statuses[i].IsNotFound()) {
+      value_lens[i] = -1;
+    } else {
+      SetError(statuses[i], err);
+      return nullptr;
+    }
+  }
+  return values.release();
+}
+
+void ms_take(void* values, char* dst) {
+  std::unique_ptr<Values> v(static_cast<Values*>(values));
+  for (const PinnableSlice& row : v->rows) dst = Append(dst, row);
+}
+
+void* ms_scan_open(rocksdb_t* db, rocksdb_column_family_handle_t* cf, const void* snapshot,
+                   const char* from, size_t from_len, const char* to, size_t to_len) {
+  Scan* scan = new Scan;
+  ReadOptions o = At(snapshot);
+  if (to != nullptr) {
+    scan->to.assign(to, to_len);
+    scan->bound = scan->to;
+    o.iterate_upper_bound = &scan->bound;
+  }
+  scan->it.reset(db->rep->NewIterator(o, cf->rep));
+  scan->it->Seek(Slice(from, from_len));
+  return scan;
+}
+
+size_t ms_scan_next(void* s, char* buf, size_t cap, size_t max_rows, size_t* need, char** err) {
+  rocksdb::Iterator* it = static_cast<Scan*>(s)->it.get();
+  size_t rows = 0;
+  *need = 0;
+  for (; it->Valid(); it->Next(), rows++) {
+    const Slice key = it->key(), value = it->value();
+    const uint32_t lens[2] = {static_cast<uint32_t>(key.size()), static_cast<uint32_t>(value.size())};
+    const size_t size = sizeof(lens) + key.size() + value.size();
+    if (rows == max_rows || size > cap) {
+      *need = size;
+      return rows;
+    }
+    memcpy(buf, lens, sizeof(lens));
+    buf = Append(Append(buf + sizeof(lens), key), value);
+    cap -= size;
+  }
+  SetError(it->status(), err);
+  return rows;
+}
+
+void ms_scan_last(void* s) { static_cast<Scan*>(s)->it->SeekToLast(); }
+
+void ms_scan_close(void* s) { delete static_cast<Scan*>(s); }

@@ -1,0 +1,56 @@
+//go:build rocksdb
+
+// The calls of RocksDB's C++ interface that its C interface of 7.8 lacks, or
+// has only in a form that costs several calls or copies a row. See shim.go.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "rocksdb/c.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// Errors are returned in *err: nil, or text that the caller frees.
+
+// ms_write applies a write batch, given in RocksDB's own representation,
+// without the write-ahead log.
+void ms_write(rocksdb_t* db, const char* rep, size_t len, char** err);
+
+// ms_flush flushes column families as one atomic step and waits for it.
+void ms_flush(rocksdb_t* db, rocksdb_column_family_handle_t** cfs, size_t n, char** err);
+
+// ms_compact rewrites a whole column family.
+void ms_compact(rocksdb_t* db, rocksdb_column_family_handle_t* cf, char** err);
+
+// ms_snapshot and ms_release open and close a snapshot. Reads take NULL for
+// the newest state.
+const void* ms_snapshot(rocksdb_t* db);
+void ms_release(rocksdb_t* db, const void* snapshot);
+
+// ms_get looks up n keys, which lie one behind the other in keys. It fills
+// value_lens, with -1 for a missing key, and returns the values, for ms_take.
+void* ms_get(rocksdb_t* db, rocksdb_column_family_handle_t* cf, const void* snapshot,
+             const char* keys, const uint32_t* key_lens, size_t n, int64_t* value_lens, char** err);
+
+// ms_take copies the values one behind the other to dst and frees them.
+void ms_take(void* values, char* dst);
+
+// ms_scan_open begins a scan at from, up to to unless that is NULL.
+void* ms_scan_open(rocksdb_t* db, rocksdb_column_family_handle_t* cf, const void* snapshot,
+                   const char* from, size_t from_len, const char* to, size_t to_len);
+
+// ms_scan_next copies up to max_rows whole rows to buf: key length, value
+// length (each uint32), key, value. It returns their number; *need is how many
+// bytes the next row takes, 0 at the end.
+size_t ms_scan_next(void* scan, char* buf, size_t cap, size_t max_rows, size_t* need, char** err);
+
+// ms_scan_last moves a scan to the last row of the column family.
+void ms_scan_last(void* scan);
+
+void ms_scan_close(void* scan);
+
+#ifdef __cplusplus
+}
+#endif
