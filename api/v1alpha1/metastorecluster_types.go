@@ -25,7 +25,7 @@ const KindMetaStoreCluster = "MetaStoreCluster"
 // +kubebuilder:printcolumn:name="Leader",type=string,JSONPath=`.status.leader`
 // +kubebuilder:printcolumn:name="Operation",type=string,JSONPath=`.status.operation.type`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 50 && !self.metadata.name.endsWith('-peers')",messageExpression="'metadata.name is ' + self.metadata.name + '; allowed are at most 50 lower-case letters, digits and dashes, a letter first, not ending in -peers: Services and pods are named after it'"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 50 && !self.metadata.name.endsWith('-peers')",messageExpression="'metadata.name is %s; allowed are at most 50 lower-case letters, digits and dashes, a letter first, not ending in -peers: Services and pods are named after it'.format([self.metadata.name])"
 type MetaStoreCluster struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -58,21 +58,21 @@ const (
 
 // MetaStoreClusterSpec is what the user wants. The operator never writes it.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.rocksdb) || self.engine == 'RocksDB'",messageExpression="'engine is ' + self.engine + ' but rocksdb is set; rocksdb is allowed only with engine RocksDB'",fieldPath=".rocksdb"
-// +kubebuilder:validation:XValidation:rule="!has(self.image) || !has(self.version) || !self.image.matches('(:[^/]+|@[^/]+)$')",messageExpression="'image is ' + self.image + ' and version is ' + self.version + '; with a version the image has to come without tag and digest, with a tag or digest there is no version'",fieldPath=".version"
-// +kubebuilder:validation:XValidation:rule="!has(self.server) || !has(self.server.quotaBackendBytes) || quantity(string(self.server.quotaBackendBytes)).compareTo(quantity(string(self.storage.size))) <= 0",messageExpression="'server.quotaBackendBytes is ' + string(self.server.quotaBackendBytes) + '; allowed is at most storage.size, which is ' + string(self.storage.size)",fieldPath=".server"
+// +kubebuilder:validation:XValidation:rule="!has(self.rocksdb) || self.engine == 'RocksDB'",messageExpression="'engine is %s but rocksdb is set; rocksdb is allowed only with engine RocksDB'.format([self.engine])",fieldPath=".rocksdb"
+// +kubebuilder:validation:XValidation:rule="!has(self.image) || !has(self.version) || !self.image.matches('(:[^/]+|@[^/]+)$')",messageExpression="'image is %s and version is %s; with a version the image has to come without tag and digest, with a tag or digest there is no version'.format([self.image, self.version])",fieldPath=".version"
+// +kubebuilder:validation:XValidation:rule="!has(self.server) || !has(self.server.quotaBackendBytes) || quantity(string(self.server.quotaBackendBytes)).compareTo(quantity(string(self.storage.size))) <= 0",messageExpression="'server.quotaBackendBytes is %s; allowed is at most storage.size, which is %s'.format([self.server.quotaBackendBytes, self.storage.size])",fieldPath=".server"
 type MetaStoreClusterSpec struct {
 	// Replicas is the number of voting members: 1, 3, 5 or 7. An even number
 	// tolerates no more failures than the odd one below it.
 	//
-	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5, 7]",messageExpression="'replicas is ' + string(self) + '; allowed are 1, 3, 5 and 7'"
+	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5, 7]",messageExpression="'replicas is %s; allowed are 1, 3, 5 and 7'.format([self])"
 	Replicas int32 `json:"replicas"`
 
 	// Version of the server; it is the tag of the image. Left out, the operator's own default runs.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
-	// +kubebuilder:validation:XValidation:rule="self.matches('^v?[0-9]+[.][0-9]+[.][0-9]+([-.][0-9A-Za-z.-]+)?$')",messageExpression="'version is ' + self + '; allowed is a version such as 1.2.3 or v1.2.3-rc.1'"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^v?[0-9]+[.][0-9]+[.][0-9]+([-.][0-9A-Za-z.-]+)?$')",messageExpression="'version is %s; allowed is a version such as 1.2.3 or v1.2.3-rc.1'.format([self])"
 	Version string `json:"version,omitempty"`
 
 	// Image replaces the operator's default server image. Without tag and
@@ -80,7 +80,7 @@ type MetaStoreClusterSpec struct {
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=512
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[^ :@/]+(:[0-9]+/[^ :@]+|/[^ :@]+)?(:[0-9A-Za-z_][0-9A-Za-z_.-]*)?(@sha256:[0-9a-f]{64})?$')",messageExpression="'image is ' + self + '; allowed is an image reference such as registry.example/metastore:1.2.3'"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[^ :@/]+(:[0-9]+/[^ :@]+|/[^ :@]+)?(:[0-9A-Za-z_][0-9A-Za-z_.-]*)?(@sha256:[0-9a-f]{64})?$')",messageExpression="'image is %s; allowed is an image reference such as registry.example/metastore:1.2.3'.format([self])"
 	Image string `json:"image,omitempty"`
 
 	// +optional
@@ -91,7 +91,7 @@ type MetaStoreClusterSpec struct {
 	//
 	// +kubebuilder:default=RocksDB
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",messageExpression="'engine is ' + oldSelf + ' and cannot become ' + self + '; make a new cluster and copy the data'"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",messageExpression="'engine is %s and cannot become %s; make a new cluster and copy the data'.format([oldSelf, self])"
 	Engine Engine `json:"engine,omitempty"`
 
 	// Storage is the volume of each member; both engines have one.
@@ -121,12 +121,12 @@ type MetaStoreClusterSpec struct {
 
 // StorageSpec describes the volume of each member.
 //
-// +kubebuilder:validation:XValidation:rule="quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",messageExpression="'storage.size is ' + string(oldSelf.size) + ' and cannot shrink to ' + string(self.size) + '; allowed is the same size or more'",fieldPath=".size"
-// +kubebuilder:validation:XValidation:rule="has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",messageExpression="'storage.storageClassName is ' + (has(oldSelf.storageClassName) ? oldSelf.storageClassName : 'unset') + ' and cannot become ' + (has(self.storageClassName) ? self.storageClassName : 'unset')",fieldPath=".storageClassName"
+// +kubebuilder:validation:XValidation:rule="quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",messageExpression="'storage.size is %s and cannot shrink to %s; allowed is the same size or more'.format([oldSelf.size, self.size])",fieldPath=".size"
+// +kubebuilder:validation:XValidation:rule="has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",messageExpression="'storage.storageClassName is %s and cannot become %s'.format([has(oldSelf.storageClassName) ? oldSelf.storageClassName : 'unset', has(self.storageClassName) ? self.storageClassName : 'unset'])",fieldPath=".storageClassName"
 type StorageSpec struct {
 	// Size of the volume. It only grows.
 	//
-	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('256Mi')) >= 0",messageExpression="'storage.size is ' + string(self) + '; allowed is 256Mi or more'"
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('256Mi')) >= 0",messageExpression="'storage.size is %s; allowed is 256Mi or more'.format([self])"
 	Size resource.Quantity `json:"size"`
 
 	// StorageClassName of the volume; left out, the cluster's default class. It cannot be changed.
@@ -139,9 +139,9 @@ type StorageSpec struct {
 
 // MemberResources are the requests and limits of a member's container.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.limits) || !has(self.requests) || !('memory' in self.limits) || !('memory' in self.requests) || quantity(string(self.requests['memory'])).compareTo(quantity(string(self.limits['memory']))) <= 0",messageExpression="'resources.requests.memory is ' + string(self.requests['memory']) + '; allowed is at most resources.limits.memory, which is ' + string(self.limits['memory'])",fieldPath=".requests"
-// +kubebuilder:validation:XValidation:rule="!has(self.limits) || !has(self.requests) || !('cpu' in self.limits) || !('cpu' in self.requests) || quantity(string(self.requests['cpu'])).compareTo(quantity(string(self.limits['cpu']))) <= 0",messageExpression="'resources.requests.cpu is ' + string(self.requests['cpu']) + '; allowed is at most resources.limits.cpu, which is ' + string(self.limits['cpu'])",fieldPath=".requests"
-// +kubebuilder:validation:XValidation:rule="!has(self.limits) || !('memory' in self.limits) || quantity(string(self.limits['memory'])).compareTo(quantity('128Mi')) >= 0",messageExpression="'resources.limits.memory is ' + string(self.limits['memory']) + '; allowed is 128Mi or more'",fieldPath=".limits"
+// +kubebuilder:validation:XValidation:rule="!has(self.limits) || !has(self.requests) || !('memory' in self.limits) || !('memory' in self.requests) || quantity(string(self.requests['memory'])).compareTo(quantity(string(self.limits['memory']))) <= 0",messageExpression="'resources.requests.memory is %s; allowed is at most resources.limits.memory, which is %s'.format([self.requests['memory'], self.limits['memory']])",fieldPath=".requests"
+// +kubebuilder:validation:XValidation:rule="!has(self.limits) || !has(self.requests) || !('cpu' in self.limits) || !('cpu' in self.requests) || quantity(string(self.requests['cpu'])).compareTo(quantity(string(self.limits['cpu']))) <= 0",messageExpression="'resources.requests.cpu is %s; allowed is at most resources.limits.cpu, which is %s'.format([self.requests['cpu'], self.limits['cpu']])",fieldPath=".requests"
+// +kubebuilder:validation:XValidation:rule="!has(self.limits) || !('memory' in self.limits) || quantity(string(self.limits['memory'])).compareTo(quantity('128Mi')) >= 0",messageExpression="'resources.limits.memory is %s; allowed is 128Mi or more'.format([self.limits['memory']])",fieldPath=".limits"
 type MemberResources struct {
 	// +optional
 	// +kubebuilder:validation:MaxProperties=16

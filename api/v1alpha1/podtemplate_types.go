@@ -16,11 +16,11 @@ type PodTemplateOverlay struct {
 type PodMetadata struct {
 	// +optional
 	// +kubebuilder:validation:MaxProperties=64
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('metastore.io/'))",messageExpression="'podTemplate.metadata.labels has ' + self.filter(k, k.startsWith('app.kubernetes.io/') || k.startsWith('metastore.io/')).join(', ') + '; labels of app.kubernetes.io/ and metastore.io/ belong to the operator'"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('metastore.io/'))",messageExpression="'podTemplate.metadata.labels has %s; labels of app.kubernetes.io/ and metastore.io/ belong to the operator'.format([self.filter(k, k.startsWith('app.kubernetes.io/') || k.startsWith('metastore.io/'))])"
 	Labels map[string]string `json:"labels,omitempty"`
 	// +optional
 	// +kubebuilder:validation:MaxProperties=64
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('metastore.io/'))",messageExpression="'podTemplate.metadata.annotations has ' + self.filter(k, k.startsWith('metastore.io/')).join(', ') + '; annotations of metastore.io/ belong to the operator'"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('metastore.io/'))",messageExpression="'podTemplate.metadata.annotations has %s; annotations of metastore.io/ belong to the operator'.format([self.filter(k, k.startsWith('metastore.io/'))])"
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
@@ -53,7 +53,7 @@ type PodSpecOverlay struct {
 	// TerminationGracePeriodSeconds is the time to hand leadership over and to flush; 30 when left out.
 	//
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self >= 5 && self <= 3600",messageExpression="'podTemplate.spec.terminationGracePeriodSeconds is ' + string(self) + '; allowed is 5 to 3600'"
+	// +kubebuilder:validation:XValidation:rule="self >= 5 && self <= 3600",messageExpression="'podTemplate.spec.terminationGracePeriodSeconds is %s; allowed is 5 to 3600'.format([self])"
 	TerminationGracePeriodSeconds *int64 `json:"terminationGracePeriodSeconds,omitempty"`
 	// +optional
 	SecurityContext *PodSecurityOverlay `json:"securityContext,omitempty"`
@@ -64,17 +64,17 @@ type PodSecurityOverlay struct {
 	// RunAsUser is 65532 when left out.
 	//
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 2147483647",messageExpression="'podTemplate.spec.securityContext.runAsUser is ' + string(self) + '; allowed is 1 to 2147483647: members do not run as root'"
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 2147483647",messageExpression="'podTemplate.spec.securityContext.runAsUser is %s; allowed is 1 to 2147483647: members do not run as root'.format([self])"
 	RunAsUser *int64 `json:"runAsUser,omitempty"`
 	// RunAsGroup is 65532 when left out.
 	//
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 2147483647",messageExpression="'podTemplate.spec.securityContext.runAsGroup is ' + string(self) + '; allowed is 1 to 2147483647: members do not run as root'"
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 2147483647",messageExpression="'podTemplate.spec.securityContext.runAsGroup is %s; allowed is 1 to 2147483647: members do not run as root'.format([self])"
 	RunAsGroup *int64 `json:"runAsGroup,omitempty"`
 	// FSGroup owns the volume; 65532 when left out.
 	//
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 2147483647",messageExpression="'podTemplate.spec.securityContext.fsGroup is ' + string(self) + '; allowed is 1 to 2147483647'"
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 2147483647",messageExpression="'podTemplate.spec.securityContext.fsGroup is %s; allowed is 1 to 2147483647'.format([self])"
 	FSGroup *int64 `json:"fsGroup,omitempty"`
 	// +optional
 	// +kubebuilder:validation:Enum=OnRootMismatch;Always

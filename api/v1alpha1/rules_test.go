@@ -1,0 +1,252 @@
+package v1alpha1_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/yaml"
+)
+
+// startAPI runs an API server with this package's CRDs.
+func startAPI(t *testing.T) client.Client {
+	t.Helper()
+	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+		t.Fatal("KUBEBUILDER_ASSETS is not set: the rules are judged by a real kube-apiserver; `make test` sets it")
+	}
+	env := &envtest.Environment{
+		CRDDirectoryPaths:     []string{filepath.Join("..", "..", "config", "crd", "bases")},
+		ErrorIfCRDPathMissing: true,
+	}
+	config, err := env.Start()
+	if err != nil {
+		t.Fatalf("start the API server: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := env.Stop(); err != nil {
+			t.Errorf("stop the API server: %v", err)
+		}
+	})
+	c, err := client.New(config, client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// manifest is the smallest valid cluster with the given lines laid over it. A
+// line is "path: value"; the value is YAML, and "-" removes the field.
+func manifest(t *testing.T, lines ...string) *unstructured.Unstructured {
+	t.Helper()
+	o := &unstructured.Unstructured{}
+	base := `{apiVersion: metastore.io/v1alpha1, kind: MetaStoreCluster, metadata: {name: store, namespace: default},
+		spec: {replicas: 3, storage: {size: 1Gi}}}`
+	if err := yaml.Unmarshal([]byte(base), &o.Object); err != nil {
+		t.Fatal(err)
+	}
+	overlay(t, o, lines)
+	return o
+}
+
+func overlay(t *testing.T, o *unstructured.Unstructured, lines []string) {
+	t.Helper()
+	for _, line := range lines {
+		path, text, _ := strings.Cut(line, ": ")
+		fields := strings.Split(path, ".")
+		if fields[0] != "metadata" {
+			fields = append([]string{"spec"}, fields...)
+		}
+		if text == "-" {
+			unstructured.RemoveNestedField(o.Object, fields...)
+			continue
+		}
+		var wrapped map[string]any
+		if err := yaml.Unmarshal([]byte("v: "+text), &wrapped); err != nil {
+			t.Fatalf("line %q: %v", line, err)
+		}
+		value := wrapped["v"]
+		if number, ok := value.(float64); ok {
+			value = int64(number)
+		}
+		if err := unstructured.SetNestedField(o.Object, value, fields...); err != nil {
+			t.Fatalf("line %q: %v", line, err)
+		}
+	}
+}
+
+// judges compares answers of the API server with what is expected, and keeps
+// every refusal, so that no rule stays untried.
+type judges struct{ refusals []string }
+
+// judge expects no error where there are no fragments, otherwise a refusal as
+// invalid that says each of them.
+func (j *judges) judge(t *testing.T, err error, fragments []string) {
+	t.Helper()
+	if err != nil {
+		j.refusals = append(j.refusals, err.Error())
+	}
+	if len(fragments) == 0 {
+		if err != nil {
+			t.Errorf("refused: %v", err)
+		}
+		return
+	}
+	if !apierrors.IsInvalid(err) {
+		t.Errorf("got %v, want a refusal that says %q", err, fragments)
+		return
+	}
+	for _, f := range fragments {
+		if !strings.Contains(err.Error(), f) {
+			t.Errorf("the refusal does not say %q: %v", f, err)
+		}
+	}
+}
+
+func TestRules(t *testing.T) {
+	c := startAPI(t)
+	j := &judges{}
+	t.Run("create", func(t *testing.T) {
+		for _, tc := range creations {
+			t.Run(tc.name, func(t *testing.T) {
+				j.judge(t, c.Create(context.Background(), manifest(t, tc.lines...), client.DryRunAll), tc.refusal)
+			})
+		}
+	})
+	t.Run("update", func(t *testing.T) {
+		for i, tc := range updates {
+			t.Run(tc.name, func(t *testing.T) { j.update(t, c, fmt.Sprintf("update-%d", i), tc) })
+		}
+	})
+	t.Run("scale", func(t *testing.T) { j.scale(t, c) })
+	t.Run("nothing is added to the spec but the engine", func(t *testing.T) { defaults(t, c) })
+	t.Run("samples", func(t *testing.T) { samples(t, c) })
+	t.Run("every rule was broken once", func(t *testing.T) { j.complete(t) })
+}
+
+// complete asks that each rule of the CRD has refused something above.
+func (j *judges) complete(t *testing.T) {
+	crd, err := os.ReadFile(filepath.Join("..", "..", "config", "crd", "bases", "metastore.io_metastoreclusters.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tree any
+	if err := yaml.Unmarshal(crd, &tree); err != nil {
+		t.Fatal(err)
+	}
+	rules := messages(tree)
+	if len(rules) < 30 {
+		t.Fatalf("the CRD has only %d rules with a message", len(rules))
+	}
+	for _, rule := range rules {
+		sentence, _, _ := strings.Cut(strings.TrimPrefix(rule, "'"), "'.format(")
+		said := regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(sentence), "%s", ".*"))
+		if !slices.ContainsFunc(j.refusals, said.MatchString) {
+			t.Errorf("no case breaks the rule that says %q", sentence)
+		}
+	}
+}
+
+// messages finds the message expressions of all rules below a node.
+func messages(node any) []string {
+	var out []string
+	switch n := node.(type) {
+	case []any:
+		for _, child := range n {
+			out = append(out, messages(child)...)
+		}
+	case map[string]any:
+		for key, child := range n {
+			if text, ok := child.(string); ok && key == "messageExpression" {
+				out = append(out, text)
+			}
+			out = append(out, messages(child)...)
+		}
+	}
+	return out
+}
+
+func (j *judges) update(t *testing.T, c client.Client, name string, tc updateCase) {
+	ctx := context.Background()
+	o := manifest(t, tc.before...)
+	o.SetName(name)
+	if err := c.Create(ctx, o); err != nil {
+		t.Fatal(err)
+	}
+	overlay(t, o, tc.change)
+	j.judge(t, c.Update(ctx, o, client.DryRunAll), tc.refusal)
+}
+
+// scale goes through the scale subresource, which kubectl scale and autoscalers use.
+func (j *judges) scale(t *testing.T, c client.Client) {
+	ctx := context.Background()
+	o := manifest(t)
+	o.SetName("scaled")
+	if err := c.Create(ctx, o); err != nil {
+		t.Fatal(err)
+	}
+	for replicas, refusal := range map[int64][]string{
+		5: nil,
+		2: {"replicas is 2; allowed are 1, 3, 5 and 7"},
+		0: {"replicas is 0; allowed are 1, 3, 5 and 7"},
+	} {
+		body := &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "autoscaling/v1", "kind": "Scale",
+			"metadata": map[string]any{"name": o.GetName(), "namespace": o.GetNamespace()},
+			"spec":     map[string]any{"replicas": replicas},
+		}}
+		j.judge(t, c.SubResource("scale").Update(ctx, o.DeepCopy(), client.WithSubResourceBody(body)), refusal)
+	}
+	if err := c.Get(ctx, client.ObjectKeyFromObject(o), o); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := unstructured.NestedInt64(o.Object, "spec", "replicas"); err != nil || got != 5 {
+		t.Errorf("after scaling to 5 the spec has %d replicas (%v)", got, err)
+	}
+}
+
+// defaults pins that nothing drifts under GitOps: what was applied is what is there.
+func defaults(t *testing.T, c client.Client) {
+	ctx := context.Background()
+	lines := []string{"server: {}", "rocksdb: {}", "podTemplate: {spec: {securityContext: {}}, metadata: {}}", "resources: {}"}
+	o := manifest(t, lines...)
+	o.SetName("plain")
+	if err := c.Create(ctx, o); err != nil {
+		t.Fatal(err)
+	}
+	want := manifest(t, append(lines, "engine: RocksDB")...)
+	got, wanted := fmt.Sprint(o.Object["spec"]), fmt.Sprint(want.Object["spec"])
+	if got != wanted {
+		t.Errorf("the spec became %s, want %s", got, wanted)
+	}
+}
+
+func samples(t *testing.T, c client.Client) {
+	files, err := filepath.Glob(filepath.Join("..", "..", "config", "samples", "metastore_*.yaml"))
+	if err != nil || len(files) < 3 {
+		t.Fatal(errors.Join(fmt.Errorf("found the samples %q", files), err))
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := &unstructured.Unstructured{}
+		if err := yaml.UnmarshalStrict(text, &o.Object); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		o.SetNamespace("default")
+		if err := c.Create(context.Background(), o, client.DryRunAll, client.FieldValidation("Strict")); err != nil {
+			t.Errorf("%s is refused: %v", file, err)
+		}
+	}
+}
