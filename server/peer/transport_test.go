@@ -1,0 +1,201 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// side is one member's transport behind a real listener.
+type side struct {
+	*Transport
+	url      string
+	server   *http.Server
+	received chan *raftpb.Message
+
+	mu             sync.Mutex
+	snapshot       string
+	removed        map[uint64]bool
+	removedByPeers bool
+}
+
+func (s *side) Receive(m *raftpb.Message) { s.received <- m }
+
+func (s *side) ReceiveSnapshot(_ context.Context, _ *raftpb.Message, r io.Reader) error {
+	b, err := io.ReadAll(r)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.snapshot = string(b)
+	return err
+}
+
+func (s *side) Call(_ context.Context, kind string, body []byte) ([]byte, error) {
+	if kind == "bad/kind" {
+		return nil, errors.New("refused")
+	}
+	return fmt.Appendf(nil, "%s(%s)", kind, body), nil
+}
+
+func (s *side) Unreachable(uint64) {}
+
+func (s *side) IsRemoved(id uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.removed[id]
+}
+
+func (s *side) RemovedByPeers() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.removedByPeers = true
+}
+
+func newSide(t *testing.T, id, cluster uint64) *side {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &side{url: "http://" + l.Addr().String(), received: make(chan *raftpb.Message, 1000), removed: map[uint64]bool{}}
+	s.Transport = New(Config{ID: id, ClusterID: cluster, Group: 1, Handler: s, Logger: slog.New(slog.DiscardHandler)})
+	mux := http.NewServeMux()
+	s.Routes(mux)
+	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.server.Serve(l) }()
+	t.Cleanup(func() {
+		_ = s.server.Close()
+		<-done
+		s.Close()
+	})
+	return s
+}
+
+func (s *side) knows(others ...*side) {
+	urls := map[uint64][]string{}
+	for _, o := range others {
+		urls[o.c.ID] = []string{o.url}
+	}
+	s.SetPeers(urls)
+}
+
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond) // between two looks
+	}
+}
+
+func heartbeat(from, to, commit uint64) *raftpb.Message {
+	return &raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: &from, To: &to, Commit: &commit}
+}
+
+func TestMessagesArriveInOrder(t *testing.T) {
+	a, b := newSide(t, 1, 7), newSide(t, 2, 7)
+	a.knows(b)
+	waitFor(t, "the connection", func() bool { return !a.Connected(2).IsZero() })
+	for i := range uint64(500) {
+		a.Send([]*raftpb.Message{heartbeat(1, 2, i)})
+	}
+	for i := range uint64(500) {
+		select {
+		case m := <-b.received:
+			if m.GetCommit() != i {
+				t.Fatalf("message %d came where %d was due", m.GetCommit(), i)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("message %d did not come", i)
+		}
+	}
+}
+
+func TestSnapshotAndCall(t *testing.T) {
+	a, b := newSide(t, 1, 7), newSide(t, 2, 7)
+	a.knows(b)
+	m := &raftpb.Message{Type: raftpb.MsgSnap.Enum(), From: proto.Uint64(1), To: proto.Uint64(2)}
+	content := strings.Repeat("snapshot", 100_000)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	err := a.SendSnapshot(ctx, m, func(w io.Writer) error {
+		_, err := io.WriteString(w, content)
+		return err
+	})
+	if err != nil || b.snapshot != content {
+		t.Fatalf("%d bytes came, %v", len(b.snapshot), err)
+	}
+	// A sender that fails halfway must not look like one that ended.
+	if err := a.SendSnapshot(ctx, m, func(io.Writer) error { return errors.New("disk gone") }); err == nil {
+		t.Fatal("a snapshot that failed counts as sent")
+	}
+	if got, err := a.Transport.Call(ctx, 2, "lease/renew", []byte("5")); err != nil || string(got) != "lease/renew(5)" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	var refused *CallError
+	if _, err := a.Transport.Call(ctx, 2, "bad/kind", nil); !errors.As(err, &refused) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := a.Transport.Call(ctx, 9, "lease/renew", nil); !errors.Is(err, ErrUnknownPeer) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestStrangersAreRefused(t *testing.T) {
+	b := newSide(t, 2, 7)
+	foreign := newSide(t, 1, 8)
+	foreign.knows(b)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var refused *CallError
+	if _, err := foreign.Transport.Call(ctx, 2, "x", nil); !errors.As(err, &refused) || refused.Status != http.StatusPreconditionFailed {
+		t.Fatalf("a member of another cluster: %v", err)
+	}
+	gone := newSide(t, 3, 7)
+	b.removed[3] = true
+	gone.knows(b)
+	waitFor(t, "word of its removal", func() bool {
+		gone.mu.Lock()
+		defer gone.mu.Unlock()
+		return gone.removedByPeers
+	})
+	if !gone.Connected(2).IsZero() {
+		t.Fatal("a removed member is connected")
+	}
+}
+
+// A peer that comes back is connected to again, and what is sent then arrives.
+func TestReconnect(t *testing.T) {
+	a, b := newSide(t, 1, 7), newSide(t, 2, 7)
+	a.knows(b)
+	waitFor(t, "the connection", func() bool { return !a.Connected(2).IsZero() })
+	b.Transport.mu.Lock()
+	for c := range b.accepted {
+		_ = c.Close()
+	}
+	b.Transport.mu.Unlock()
+	waitFor(t, "a message after the break", func() bool {
+		a.Send([]*raftpb.Message{heartbeat(1, 2, 1)})
+		select {
+		case <-b.received:
+			return true
+		default:
+			return false
+		}
+	})
+}
