@@ -2,7 +2,6 @@ package v1alpha1_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -130,6 +129,7 @@ func TestRules(t *testing.T) {
 	t.Run("scale", func(t *testing.T) { j.scale(t, c) })
 	t.Run("nothing is added to the spec but the engine", func(t *testing.T) { defaults(t, c) })
 	t.Run("samples", func(t *testing.T) { samples(t, c) })
+	t.Run("install", func(t *testing.T) { install(t, c) })
 	t.Run("every rule was broken once", func(t *testing.T) { j.complete(t) })
 }
 
@@ -231,22 +231,65 @@ func defaults(t *testing.T, c client.Client) {
 }
 
 func samples(t *testing.T, c client.Client) {
-	files, err := filepath.Glob(filepath.Join("..", "..", "config", "samples", "metastore_*.yaml"))
-	if err != nil || len(files) < 3 {
-		t.Fatal(errors.Join(fmt.Errorf("found the samples %q", files), err))
+	files := manifests(t, "samples")
+	if len(files) < 3 {
+		t.Fatalf("found the samples %q", files)
 	}
 	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		o := &unstructured.Unstructured{}
-		if err := yaml.UnmarshalStrict(text, &o.Object); err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-		o.SetNamespace("default")
-		if err := c.Create(context.Background(), o, client.DryRunAll, client.FieldValidation("Strict")); err != nil {
-			t.Errorf("%s is refused: %v", file, err)
+		for _, o := range read(t, file) {
+			o.SetNamespace("default")
+			if err := c.Create(context.Background(), o, client.DryRunAll, client.FieldValidation("Strict")); err != nil {
+				t.Errorf("%s is refused: %v", file, err)
+			}
 		}
 	}
+}
+
+// install creates what config/default consists of.
+func install(t *testing.T, c client.Client) {
+	for _, file := range append(manifests(t, "manager"), manifests(t, "rbac")...) {
+		for _, o := range read(t, file) {
+			if err := c.Create(context.Background(), o, client.FieldValidation("Strict")); err != nil {
+				t.Errorf("%s, %s: %v", file, o.GetKind(), err)
+			}
+		}
+	}
+}
+
+// manifests lists the files that a folder of config names in its kustomization.
+func manifests(t *testing.T, folder string) []string {
+	t.Helper()
+	dir := filepath.Join("..", "..", "config", folder)
+	text, err := os.ReadFile(filepath.Join(dir, "kustomization.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list struct {
+		Resources []string `json:"resources"`
+	}
+	if err := yaml.UnmarshalStrict(text, &list); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range list.Resources {
+		list.Resources[i] = filepath.Join(dir, name)
+	}
+	return list.Resources
+}
+
+// read gives the objects of a file.
+func read(t *testing.T, file string) []*unstructured.Unstructured {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []*unstructured.Unstructured
+	for _, doc := range strings.Split(string(text), "\n---\n") {
+		o := &unstructured.Unstructured{}
+		if err := yaml.UnmarshalStrict([]byte(strings.TrimPrefix(doc, "---\n")), &o.Object); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		out = append(out, o)
+	}
+	return out
 }
