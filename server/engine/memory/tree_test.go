@@ -108,7 +108,7 @@ func TestTreeAppendsFillLeaves(t *testing.T) {
 }
 
 func TestTreeShrinksAsRowsGo(t *testing.T) {
-	const rows = 60_000
+	const rows = 30_000
 	for name, order := range map[string]func(i int) int{
 		"from the left":  func(i int) int { return i },
 		"from the right": func(i int) int { return rows - 1 - i },
@@ -126,7 +126,7 @@ func TestTreeShrinksAsRowsGo(t *testing.T) {
 				if tr.remove(number(order(i))) {
 					t.Fatalf("row %d was removed twice", order(i))
 				}
-				if left := rows - i - 1; i%9973 == 0 || left == 100 {
+				if left := rows - i - 1; i%5003 == 0 || left == 100 {
 					checkTree(t, &tr)
 					if most := 4*left/leafRows + 4; left == 100 && tr.leaves > most {
 						t.Errorf("%d rows are left in %d leaves, want at most %d", left, tr.leaves, most)
@@ -148,8 +148,8 @@ func TestTreeRandom(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	tr, want := newTree(), map[string]bool{}
 	for phase := range 6 {
-		for range 20_000 {
-			key := number(r.IntN(60_000))
+		for range 12_000 {
+			key := number(r.IntN(30_000))
 			// Phases grow and shrink the tree in turn.
 			if grow := phase%2 == 0; r.IntN(10) < 8 == grow {
 				putKey(&tr, key)
@@ -169,10 +169,10 @@ func TestTreeRandom(t *testing.T) {
 				t.Fatalf("phase %d: key %x should be gone", phase, k)
 			}
 		}
-		l, i := tr.seek(number(30_000))
+		l, i := tr.seek(number(15_000))
 		for ; l != nil && i == l.n; l, i = l.next, 0 {
 		}
-		if l != nil && fmt.Sprintf("%x", l.rows[i].key()) < fmt.Sprintf("%x", number(30_000)) {
+		if l != nil && fmt.Sprintf("%x", l.rows[i].key()) < fmt.Sprintf("%x", number(15_000)) {
 			t.Fatalf("seek found %x, which is below the key", l.rows[i].key())
 		}
 	}

@@ -31,6 +31,7 @@ func (o Opener) Open(dir string) (engine.Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open RocksDB in %s: %w", dir, err)
 	}
+	o.Logger.Info("opened RocksDB", "dir", dir, "options", o.Options)
 	return e, nil
 }
 
@@ -48,7 +49,7 @@ func (o Opener) open(dir string) (*rocks, error) {
 	if err != nil {
 		return nil, openError(err)
 	}
-	e, err := newRocks(db, cfs, o.Logger)
+	e, err := newRocks(db, cfs)
 	if err != nil {
 		for _, cf := range cfs {
 			cf.Destroy()

@@ -4,7 +4,6 @@ package rocksdb
 
 import (
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -18,7 +17,6 @@ type rocks struct {
 	db  *grocksdb.DB
 	cfs []*grocksdb.ColumnFamilyHandle
 	h   handle
-	log *slog.Logger
 	// gate keeps Close from freeing the database under a call.
 	gate gate
 	// batch is Apply's own.
@@ -30,8 +28,8 @@ type rocks struct {
 	snapshots map[*snapshot]struct{}
 }
 
-func newRocks(db *grocksdb.DB, cfs []*grocksdb.ColumnFamilyHandle, log *slog.Logger) (*rocks, error) {
-	e := &rocks{db: db, cfs: cfs, log: log, gate: newGate(), snapshots: map[*snapshot]struct{}{}}
+func newRocks(db *grocksdb.DB, cfs []*grocksdb.ColumnFamilyHandle) (*rocks, error) {
+	e := &rocks{db: db, cfs: cfs, gate: newGate(), snapshots: map[*snapshot]struct{}{}}
 	spaces := [engine.SpaceCount]*grocksdb.ColumnFamilyHandle(cfs[1:])
 	for s, cf := range spaces {
 		e.batch.families[s] = cf.ID()
