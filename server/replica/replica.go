@@ -159,7 +159,7 @@ func (r *Replica) Tick() {
 
 // Step takes a message of a peer.
 func (r *Replica) Step(m *raftpb.Message) error {
-	if m.GetType() == raftpb.MsgReadIndex && r.isLeader && !r.committedInTerm() {
+	if m.GetType() == raftpb.MsgReadIndex && r.leadsUnproven() {
 		// A leader that is the only voter answers from its commit index at
 		// once, which before its first commit of this term may be older than
 		// what was acknowledged before it restarted. The asker asks again.
@@ -280,7 +280,7 @@ func (r *Replica) flushChanges() {
 }
 
 func (r *Replica) readIndex(again bool) {
-	if r.leader == 0 || (r.isLeader && !r.committedInTerm()) {
+	if r.leader == 0 || r.leadsUnproven() {
 		return
 	}
 	if context := r.Reads.start(again); context != nil {
@@ -288,10 +288,11 @@ func (r *Replica) readIndex(again bool) {
 	}
 }
 
-// committedInTerm: this leader has committed an entry of its own term, so its
-// commit index covers all that was ever acknowledged.
-func (r *Replica) committedInTerm() bool {
-	return r.committedTerm == r.node.BasicStatus().GetTerm()
+// leadsUnproven: this member leads and has not committed an entry of its own
+// term yet, so its commit index may not cover all that was ever acknowledged.
+func (r *Replica) leadsUnproven() bool {
+	s := r.node.BasicStatus()
+	return s.RaftState == raft.StateLeader && r.committedTerm != s.GetTerm()
 }
 
 func (r *Replica) softState(s raft.SoftState) {
