@@ -95,16 +95,21 @@ func (e *environment) forward(ctx context.Context, namespace, pod string) (net.C
 	}
 	url := e.clientset.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("portforward").URL()
 	dialer := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
-	stop, ready, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	stop, ready := make(chan struct{}), make(chan struct{})
 	forwarder, err := portforward.NewOnAddresses(dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf(":%d", clientPort)}, stop, ready, io.Discard, io.Discard)
 	if err != nil {
 		return nil, err
 	}
-	go func() { ended <- forwarder.ForwardPorts() }()
+	ended := make(chan struct{})
+	var endedWith error // written before ended is closed
+	go func() {
+		endedWith = forwarder.ForwardPorts()
+		close(ended)
+	}()
 	select {
 	case <-ready:
-	case err := <-ended:
-		return nil, fmt.Errorf("forward to pod %s: %w", pod, err)
+	case <-ended:
+		return nil, fmt.Errorf("forward to pod %s: %w", pod, endedWith)
 	case <-ctx.Done():
 		close(stop)
 		return nil, ctx.Err()

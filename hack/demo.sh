@@ -27,7 +27,7 @@ finish() {
     {
       kube get metastoreclusters,pods,pvc -o wide
       kube get events --sort-by=.lastTimestamp | tail -n 15
-      "$KUBECTL" logs -n metastore-system deployment/metastore-operator --tail=30
+      "$KUBECTL" logs -n metastore-system deployment/metastore-operator --tail=8 | cut -c1-600
       for i in $(seq 0 $((members - 1))); do kube logs "$name-$i" --tail=10; done
     } >&2 2>&1 || true
   fi

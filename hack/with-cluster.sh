@@ -19,6 +19,7 @@ kind_name=metastore
 
 die() { echo "error: $*" >&2; exit 1; }
 [ $# -gt 0 ] || die "usage: with-cluster.sh COMMAND..."
+[ -n "${SERVER_IMAGE:-}" ] && [ -n "${OPERATOR_IMAGE:-}" ] || die "SERVER_IMAGE and OPERATOR_IMAGE are not set; call make demo or make e2e"
 
 docker_runs() { command -v docker >/dev/null && timeout 10 docker info >/dev/null 2>&1; }
 
