@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"metastore.io/metastore/server/auth"
 	"metastore.io/metastore/server/engine"
 	"metastore.io/metastore/server/lease"
 	"metastore.io/metastore/server/mvcc"
@@ -43,7 +44,7 @@ func (m *Machine) checkEntries(entries []Entry) error {
 			return fmt.Errorf("entry %d where %d is next: %w", e.Index, next+uint64(i), ErrReplay)
 		}
 		for _, c := range e.Commands {
-			if c.Kind < KindPut || c.Kind > KindLeaseExpire {
+			if c.Kind < KindPut || c.Kind > lastKind {
 				return fmt.Errorf("entry %d: kind %d: %w", e.Index, c.Kind, ErrUnknownCommand)
 			}
 		}
@@ -61,8 +62,13 @@ type applier struct {
 	cluster *cluster
 	// compacted is the newest compact revision, likewise.
 	compacted int64
-	// term is that of the entry being applied.
-	term uint64
+	// auth is the newest, likewise.
+	auth   *auth.State
+	tokens *auth.Tokens
+	// index and term are those of the entry being applied, by is who asks for
+	// the command being applied.
+	index, term uint64
+	by          auth.Identity
 	// events are those of all revisions made, rev the newest revision.
 	events []RevisionEvents
 	rev    int64
@@ -92,7 +98,7 @@ func (m *Machine) apply(entries []Entry) (Outcome, error) {
 		return Outcome{}, fmt.Errorf("write batch: %w", err)
 	}
 	a.w.Publish()
-	next.cluster = a.cluster
+	next.cluster, next.auth = a.cluster, a.auth
 	m.published.Store(next)
 	out.Events, out.Rev, out.ConfState = a.events, a.rev, a.cluster.confState()
 	return out, nil
@@ -105,13 +111,13 @@ func (m *Machine) newApplier(p *published) *applier {
 	m.batch.Reset()
 	return &applier{
 		group: m.group, leases: m.leases, batch: m.batch, w: m.kv.Writer(m.batch),
-		cluster: p.cluster, compacted: m.kv.CompactRev(), rev: m.kv.Rev(),
+		auth: p.auth, tokens: m.tokens, cluster: p.cluster, compacted: m.kv.CompactRev(), rev: m.kv.Rev(),
 	}
 }
 
 func (a *applier) entry(e Entry) (EntryResult, error) {
 	var r EntryResult
-	a.term = e.Term
+	a.index, a.term = e.Index, e.Term
 	if e.Change != nil {
 		r.Change = a.change(*e.Change)
 	}
@@ -119,6 +125,7 @@ func (a *applier) entry(e Entry) (EntryResult, error) {
 		r.Results = make([]Result, len(e.Commands))
 	}
 	for i, c := range e.Commands {
+		a.by = c.By
 		resp, err := a.command(c)
 		if err != nil && !isResult(err) {
 			return EntryResult{}, fmt.Errorf("command %d: %w", i, err)
@@ -145,7 +152,7 @@ func isResult(err error) bool {
 			return true
 		}
 	}
-	return false
+	return auth.IsResult(err)
 }
 
 // command applies one command; an error that isResult changed nothing.
@@ -174,7 +181,7 @@ func (a *applier) command(c Command) (proto.Message, error) {
 	case KindClusterVersion:
 		return a.clusterVersion(c.Body)
 	}
-	return nil, fmt.Errorf("kind %d: %w", c.Kind, ErrUnknownCommand)
+	return a.authCommand(c)
 }
 
 // decode unmarshals a body. Protobuf accepts fields that it does not know, so

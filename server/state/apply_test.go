@@ -312,10 +312,10 @@ func TestAlarms(t *testing.T) {
 
 func TestClusterVersion(t *testing.T) {
 	m := newMachine(t)
-	if err := m.runAll(Command{KindClusterVersion, []byte("3.7.0")}).Entries[0].Results[0].Err; err != nil {
+	if err := m.runAll(Command{Kind: KindClusterVersion, Body: []byte("3.7.0")}).Entries[0].Results[0].Err; err != nil {
 		t.Fatal(err)
 	}
-	if err := m.runAll(Command{KindClusterVersion, []byte("three")}).Entries[0].Results[0].Err; !errors.Is(err, ErrMalformed) {
+	if err := m.runAll(Command{Kind: KindClusterVersion, Body: []byte("three")}).Entries[0].Results[0].Err; !errors.Is(err, ErrMalformed) {
 		t.Errorf("got %v", err)
 	}
 	if v := m.ClusterVersion(); v != "3.7.0" {

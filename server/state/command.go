@@ -8,6 +8,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"metastore.io/metastore/server/auth"
 	"metastore.io/metastore/server/lease"
 )
 
@@ -34,11 +35,32 @@ const (
 	KindClusterVersion Kind = 10
 	// KindLeaseExpire carries a term and many lease IDs, see LeaseExpire.
 	KindLeaseExpire Kind = 11
+
+	KindAuthEnable  Kind = 12
+	KindAuthDisable Kind = 13
+	// KindAuthenticate carries an InternalAuthenticateRequest: a user whose
+	// password was checked, and the secret part of the token to come.
+	KindAuthenticate Kind = 14
+	// KindUserAdd and KindUserChangePassword carry the password's hash; the
+	// password itself never gets into a command.
+	KindUserAdd              Kind = 15
+	KindUserDelete           Kind = 16
+	KindUserChangePassword   Kind = 17
+	KindUserGrantRole        Kind = 18
+	KindUserRevokeRole       Kind = 19
+	KindRoleAdd              Kind = 20
+	KindRoleDelete           Kind = 21
+	KindRoleGrantPermission  Kind = 22
+	KindRoleRevokePermission Kind = 23
+
+	lastKind = KindRoleRevokePermission
 )
 
 // Command is one request to the state machine.
 type Command struct {
 	Kind Kind
+	// By is who asks: what it may do is judged when the command is applied.
+	By   auth.Identity
 	Body []byte
 }
 
@@ -47,7 +69,8 @@ type Result struct {
 	// Response is the etcd response of the request with Header.Revision set
 	// and the other header fields empty. It is nil when Err is not.
 	Response proto.Message
-	// Err is a sentinel of state, mvcc or lease: the command changed nothing.
+	// Err is a sentinel of state, mvcc, lease or auth: the command changed
+	// nothing.
 	Err error
 }
 
@@ -104,11 +127,12 @@ type Origin struct {
 //	| 1 byte  | 8 B, BE   | 8 B, BE        | uvarint  | uvar. |
 //	+---------+-----------+----------------+----------+-------+----------------
 //	one command:
-//	+---------+-------------+------+
-//	| kind    | body length | body |
-//	| 1 byte  | uvarint     |      |
-//	+---------+-------------+------+
+//	+---------+-------------+------+---------------+-------------+------+
+//	| kind    | user length | user | auth revision | body length | body |
+//	| 1 byte  | uvarint     |      | uvarint       | uvarint     |      |
+//	+---------+-------------+------+---------------+-------------+------+
 //
+// User and auth revision say who asks; nobody is an empty user at revision 0.
 // The i-th command has the sequence number firstSeq+i. Uvarints are minimal and
 // nothing follows the last command, so that equal batches have equal bytes.
 const commandsVersion = 1
@@ -117,7 +141,7 @@ const commandsVersion = 1
 func EncodeCommands(origin Origin, firstSeq uint64, cmds []Command) []byte {
 	size := 1 + 8 + 8 + 2*binary.MaxVarintLen64
 	for _, c := range cmds {
-		size += 1 + binary.MaxVarintLen32 + len(c.Body)
+		size += 1 + 2*binary.MaxVarintLen32 + len(c.By.User) + binary.MaxVarintLen64 + len(c.Body)
 	}
 	b := make([]byte, 0, size)
 	b = append(b, commandsVersion)
@@ -127,6 +151,8 @@ func EncodeCommands(origin Origin, firstSeq uint64, cmds []Command) []byte {
 	b = binary.AppendUvarint(b, uint64(len(cmds)))
 	for _, c := range cmds {
 		b = append(b, byte(c.Kind))
+		b = appendString(b, c.By.User)
+		b = binary.AppendUvarint(b, c.By.Revision)
 		b = appendBytes(b, c.Body)
 	}
 	return b
@@ -139,12 +165,14 @@ func DecodeCommands(data []byte) (origin Origin, firstSeq uint64, cmds []Command
 	d.version(commandsVersion)
 	origin = Origin{Member: d.uint64(), Incarnation: d.uint64()}
 	firstSeq = d.uvarint()
-	n := d.count(2) // a command takes two bytes at least
+	n := d.count(4) // a command takes four bytes at least
 	if d.err == nil {
 		cmds = make([]Command, n)
 	}
 	for i := range cmds {
-		cmds[i] = Command{Kind: Kind(d.byte()), Body: d.bytes()}
+		cmds[i] = Command{Kind: Kind(d.byte())}
+		cmds[i].By = auth.Identity{User: string(d.bytes()), Revision: d.uvarint()}
+		cmds[i].Body = d.bytes()
 	}
 	if err := d.end(); err != nil {
 		return Origin{}, 0, nil, fmt.Errorf("decode commands: %w", err)

@@ -1,5 +1,5 @@
 // Package state owns the deterministic state machine of one raft group: what
-// a committed entry does to keys, leases, members and alarms.
+// a committed entry does to keys, leases, users, members and alarms.
 //
 // It promises that every member that applies the same entries holds the same
 // bytes, whatever the size of the batches in which they arrive: apply reads no

@@ -6,11 +6,14 @@ import (
 	"reflect"
 	"testing"
 
+	"metastore.io/metastore/server/auth"
 	"metastore.io/metastore/server/lease"
 )
 
 var sampleCommands = []Command{
-	{KindPut, []byte("body")}, {KindTxn, []byte{}}, {KindLeaseExpire, bytes.Repeat([]byte{0xff}, 300)},
+	{Kind: KindPut, By: auth.Identity{User: "me", Revision: 300}, Body: []byte("body")},
+	{Kind: KindTxn, Body: []byte{}},
+	{Kind: KindLeaseExpire, Body: bytes.Repeat([]byte{0xff}, 300)},
 }
 
 var sampleMember = Member{
@@ -22,7 +25,7 @@ var sampleMember = Member{
 func TestFormats(t *testing.T) {
 	cmds := EncodeCommands(Origin{Member: 1, Incarnation: 0x0203}, 300, sampleCommands[:2])
 	want := "\x01" + "\x00\x00\x00\x00\x00\x00\x00\x01" + "\x00\x00\x00\x00\x00\x00\x02\x03" +
-		"\xac\x02" + "\x02" + "\x01\x04body" + "\x03\x00"
+		"\xac\x02" + "\x02" + "\x01\x02me\xac\x02\x04body" + "\x03\x00\x00\x00"
 	if string(cmds) != want {
 		t.Errorf("commands are\n%q, want\n%q", cmds, want)
 	}

@@ -56,6 +56,9 @@ func (a *applier) put(body []byte) (proto.Message, error) {
 	if err := a.checkAlarms(true); err != nil {
 		return nil, err
 	}
+	if err := a.auth.CheckPut(a.by, r, a.leaseKeys); err != nil {
+		return nil, err
+	}
 	c := a.begin()
 	defer c.end()
 	if err := c.checkPut(r); err != nil {
@@ -160,6 +163,9 @@ func (a *applier) deleteRange(body []byte) (proto.Message, error) {
 	if err := a.checkAlarms(false); err != nil {
 		return nil, err
 	}
+	if err := a.auth.CheckDelete(a.by, r); err != nil {
+		return nil, err
+	}
 	c := a.begin()
 	defer c.end()
 	return c.deleteRange(r)
@@ -212,6 +218,9 @@ func (a *applier) txn(body []byte) (proto.Message, error) {
 		return nil, err
 	}
 	if err := a.checkAlarms(hasPut(r)); err != nil {
+		return nil, err
+	}
+	if err := a.auth.CheckTxn(a.by, r, a.leaseKeys); err != nil {
 		return nil, err
 	}
 	c := a.begin()

@@ -35,11 +35,17 @@ func (a *applier) leaseRevoke(body []byte) (proto.Message, error) {
 	if err := a.checkAlarms(false); err != nil {
 		return nil, err
 	}
+	if err := a.auth.CheckLeaseWrite(a.by, r.ID, a.leaseKeys); err != nil {
+		return nil, err
+	}
 	if err := a.revoke(lease.ID(r.ID)); err != nil {
 		return nil, err
 	}
 	return &pb.LeaseRevokeResponse{Header: a.header()}, nil
 }
+
+// leaseKeys are the keys of a lease, for the checks of permissions.
+func (a *applier) leaseKeys(id int64) [][]byte { return a.leases.Keys(lease.ID(id)) }
 
 // leaseExpire revokes many leases, one revision each. One that is gone already,
 // because it was revoked meanwhile or proposed twice, is passed over; all are

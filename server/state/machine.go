@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"metastore.io/metastore/server/auth"
 	"metastore.io/metastore/server/engine"
 	"metastore.io/metastore/server/lease"
 	"metastore.io/metastore/server/mvcc"
@@ -17,6 +19,9 @@ import (
 type Options struct {
 	Engine engine.Engine
 	Group  engine.GroupID
+	// Tokens are this member's simple tokens, which outlive a machine that a
+	// snapshot replaces. When nil, some are made with etcd's time to live.
+	Tokens *auth.Tokens
 }
 
 // Machine is the state machine of one group. Apply, Step and Bootstrap belong
@@ -27,6 +32,7 @@ type Machine struct {
 	group  engine.GroupID
 	kv     *mvcc.Store
 	leases *lease.Registry
+	tokens *auth.Tokens
 
 	// published is replaced after each batch, when the engine and mvcc show it:
 	// who sees an applied index sees its effects.
@@ -43,6 +49,7 @@ type Machine struct {
 type published struct {
 	index, term uint64
 	cluster     *cluster
+	auth        *auth.State
 }
 
 // Open reads the state of a group from its engine. An empty engine gives a
@@ -63,8 +70,15 @@ func Open(o Options) (*Machine, error) {
 	if err := attachKeys(kv, leases); err != nil {
 		return nil, err
 	}
-	m := &Machine{engine: o.Engine, group: o.Group, kv: kv, leases: leases, batch: engine.NewBatch()}
-	m.published.Store(&published{index: s.index, term: s.term, cluster: &s.cluster})
+	users, err := auth.Open(o.Engine, o.Group)
+	if err != nil {
+		return nil, fmt.Errorf("open users: %w", err)
+	}
+	if o.Tokens == nil {
+		o.Tokens = auth.NewTokens(auth.DefaultTokenTTL, time.Now)
+	}
+	m := &Machine{engine: o.Engine, group: o.Group, kv: kv, leases: leases, tokens: o.Tokens, batch: engine.NewBatch()}
+	m.published.Store(&published{index: s.index, term: s.term, cluster: &s.cluster, auth: users})
 	return m, nil
 }
 
@@ -103,7 +117,7 @@ func (m *Machine) Bootstrap(clusterID uint64, members []Member) error {
 	if err := m.engine.Flush(); err != nil {
 		return fmt.Errorf("flush first state: %w", err)
 	}
-	m.published.Store(&published{index: 1, term: 1, cluster: c})
+	m.published.Store(&published{index: 1, term: 1, cluster: c, auth: m.Auth()})
 	return nil
 }
 
@@ -119,6 +133,12 @@ func (m *Machine) KV() *mvcc.Store { return m.kv }
 
 // Leases is the registry of leases.
 func (m *Machine) Leases() *lease.Registry { return m.leases }
+
+// Auth is the users and roles of the moment.
+func (m *Machine) Auth() *auth.State { return m.published.Load().auth }
+
+// Tokens are this member's simple tokens.
+func (m *Machine) Tokens() *auth.Tokens { return m.tokens }
 
 // ClusterID is 0 before Bootstrap.
 func (m *Machine) ClusterID() uint64 { return m.published.Load().cluster.id }

@@ -70,7 +70,7 @@ func (g *generator) command(t *testing.T, term uint64) Command {
 	case n < 98:
 		return command(t, KindMemberUpdate, &pb.Member{ID: 20, PeerURLs: []string{"http://b2:2380"}})
 	}
-	return Command{KindClusterVersion, fmt.Appendf(nil, "3.%d.0", g.rng.Intn(9))}
+	return Command{Kind: KindClusterVersion, Body: fmt.Appendf(nil, "3.%d.0", g.rng.Intn(9))}
 }
 
 // applyInBatches applies entries in batches of random sizes, with steps of
