@@ -7,9 +7,11 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -43,17 +45,14 @@ func main() {
 // writeFile writes the archive beside its final name first, so that a reader
 // never sees half of one.
 func writeFile(name string, spec imageSpec) error {
-	f, err := os.Create(name + ".new")
+	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
 	if err != nil {
 		return err
 	}
-	if err := writeArchive(f, spec); err != nil {
-		_ = f.Close()
-		_ = os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }() // nothing is there once it has its name
+	err = errors.Join(writeArchive(f, spec), f.Chmod(0o644), f.Close())
+	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
-	}
-	if err := f.Close(); err != nil {
-		return err
 	}
 	return os.Rename(f.Name(), name)
 }
