@@ -140,16 +140,29 @@ func (f *Fake) Changes() []string {
 func (f *Fake) Ready(pod string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.running[pod] != 0 && f.leader != 0
+	return f.members[f.running[pod]] != nil && f.leader != 0
 }
 
-// Removed says whether a pod still runs a member that has been removed; such a
-// process ends by itself.
-func (f *Fake) Removed(pod string) bool {
+// Alive says whether the process of a pod runs. One whose member has been
+// removed has ended by itself.
+func (f *Fake) Alive(pod string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.removed[f.running[pod]]
+	return f.members[f.running[pod]] != nil
 }
+
+// Leader returns the name of the leading pod; empty when there is none.
+func (f *Fake) Leader() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if m := f.members[f.leader]; m != nil {
+		return m.Name
+	}
+	return ""
+}
+
+// ClusterID returns the cluster's identity.
+func (f *Fake) ClusterID() uint64 { return f.clusterID }
 
 // Look implements Access.
 func (f *Fake) Look(_ context.Context, endpoints []string) View {

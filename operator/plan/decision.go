@@ -120,6 +120,7 @@ func (d Decision) Overdue(now time.Time) bool { return d.Waiting() && !now.Befor
 const (
 	ReasonSteady          = "Steady"
 	ReasonDeleting        = "Deleting"
+	ReasonConfigInvalid   = "ConfigInvalid"
 	ReasonQuorumLost      = "QuorumLost"
 	ReasonUnreachable     = "MembersUnreachable"
 	ReasonVolumeCannot    = "VolumeCannotGrow"

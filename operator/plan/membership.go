@@ -5,8 +5,9 @@ import "metastore.io/metastore/api/v1alpha1"
 // orphans are ordinals of the StatefulSet without a member. At the top, beyond
 // the wanted size, the scale-in goes on: the set shrinks. Elsewhere the member
 // was removed to be replaced: whatever its volume holds belongs to an identity
-// that must never come back, so the claim is deleted (its pod keeps it until
-// that is deleted too), and only then the ordinal gets a new member.
+// that must never come back, so the claim is deleted, then the pod that still
+// keeps it, and only then the ordinal gets a new member: the old pod must not
+// join in its name, from a volume that is about to go.
 func orphans(w *World) *Decision {
 	top := w.Set.Replicas - 1
 	if _, ok := w.member(top); !ok && top >= w.Spec.Replicas && top > 0 {
@@ -19,12 +20,26 @@ func orphans(w *World) *Decision {
 		if other, ok := w.inProgress(); ok && other.Ordinal >= 0 {
 			continue // one change at a time: that learner first
 		}
-		if v, ok := w.Volumes[ordinal]; ok && !v.Terminating {
-			return act(replace, ordinal, step(DeleteVolume, ordinal), "MemberRemoved",
-				"the volume of ordinal %d holds a removed member's data", ordinal)
+		if d := w.clear(ordinal); d != nil {
+			return d
 		}
 		return act(replace, ordinal, step(AddLearner, ordinal), "MemberRemoved",
 			"ordinal %d gets a new member in place of the removed one", ordinal)
+	}
+	return nil
+}
+
+// clear gives up the volume of an ordinal that has no member, and its pod.
+func (w *World) clear(ordinal int) *Decision {
+	v, hasVolume := w.Volumes[ordinal]
+	p, hasPod := w.Pods[ordinal]
+	switch {
+	case hasVolume && !v.Terminating:
+		return act(replace, ordinal, step(DeleteVolume, ordinal), "MemberRemoved",
+			"the volume of ordinal %d holds a removed member's data", ordinal)
+	case hasVolume && hasPod && !p.Terminating:
+		return act(replace, ordinal, step(DeletePod, ordinal), "VolumeGivenUp",
+			"pod %d holds the volume that is being replaced", ordinal)
 	}
 	return nil
 }
@@ -96,7 +111,7 @@ func (w *World) learner(m Member) *Decision {
 	if m.Ordinal >= w.Set.Replicas {
 		return act(op, m.Ordinal, applySet(m.Ordinal+1), "LearnerAdded", "learner %d is a member; its pod can start", m.Ordinal)
 	}
-	if hasPod && v.Terminating && !p.Terminating && !m.Answers {
+	if hasPod && v.Terminating && !p.Terminating && !m.Started {
 		return act(op, m.Ordinal, step(DeletePod, m.Ordinal), "VolumeGivenUp",
 			"pod %d holds the volume that is being replaced", m.Ordinal)
 	}
@@ -112,6 +127,9 @@ func (w *World) learner(m Member) *Decision {
 }
 
 // replaceLearner starts a learner afresh; it has no vote, so only time is asked.
+// One that has never started keeps its place in the membership: what its volume
+// holds cannot be its own, and only that has to go. (The pod of the member whose
+// place it has taken may still tell of that one's end.)
 func (w *World) replaceLearner(op v1alpha1.OperationType, m Member, reason string) *Decision {
 	p, v := w.Pods[m.Ordinal], w.Volumes[m.Ordinal]
 	until := p.ReadyChangedAt.Add(w.Limits.RepairGrace)
@@ -120,6 +138,9 @@ func (w *World) replaceLearner(op v1alpha1.OperationType, m Member, reason strin
 	}
 	if w.Now.Before(until) {
 		return wait(op, m.Ordinal, until, reason, "%s; it is replaced if that does not change", explain(m.Ordinal, reason))
+	}
+	if !m.Started {
+		return act(op, m.Ordinal, step(DeleteVolume, m.Ordinal), reason, "%s; it needs an empty volume", explain(m.Ordinal, reason))
 	}
 	return w.giveUp(op, m, reason, "%s; it joins afresh", explain(m.Ordinal, reason))
 }

@@ -62,6 +62,7 @@ var stages = []stage{
 	firmly(lostPods),
 	firmly(fixForward),
 	firmly(quorum),
+	firmly(invalid),
 	foreign,
 	firmly(orphans),
 	firmly(leftovers),
@@ -91,6 +92,16 @@ func standstill(w *World) *Decision {
 			"the cluster is being deleted; its volumes stay")
 	}
 	return nil
+}
+
+// invalid stops before any change of the membership, which would need new
+// settings; pods and volumes have been cared for by then, and the members there
+// are go on with the settings that they have.
+func invalid(w *World) *Decision {
+	if w.Invalid == "" {
+		return nil
+	}
+	return w.waitSinceReported(setup, -1, 0, ReasonConfigInvalid, "%s", w.Invalid)
 }
 
 // health names the member that keeps the cluster from being as it should.

@@ -56,6 +56,9 @@ func (w *World) underWay() (op v1alpha1.OperationType, ordinal int) {
 // createSet begins with one replica, or with as many as there are traces of:
 // volumes that outlived a deleted cluster bring their members back.
 func (w *World) createSet() *Decision {
+	if d := invalid(w); d != nil {
+		return d
+	}
 	n := 1
 	if w.Bootstrapped {
 		n = w.adopted()
@@ -104,7 +107,7 @@ func storage(w *World, blocked *[]Blocked) *verdict {
 	}
 	if stuck {
 		*blocked = append(*blocked, Blocked{Reason: ReasonVolumeCannot, Message: "spec.storage.size was raised, but the " +
-			"storage class of the existing volumes does not allow expansion; set the size back, or use a class with allowVolumeExpansion"})
+			"storage class of the existing volumes does not allow expansion; set allowVolumeExpansion on the class if its driver can, or move to a new cluster"})
 		return nil
 	}
 	if w.Set.ClaimsDiffer {

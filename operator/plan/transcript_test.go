@@ -83,7 +83,7 @@ var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 //
 //	spec replicas=3 size=10
 //	set replicas=3 rev=a [differs] [claims-differ] [unobserved] [terminating]
-//	objects Service/x Service/y | settings-differ | deleting | new | blind
+//	objects Service/x Service/y | settings-differ | deleting | new | blind | invalid why
 //	waited TYPE ordinal=1 reason=PodMissing since=30s
 //	2: pod=ready|starting|crash|pending ... vol=10 ... member=a2 ...
 //
@@ -172,6 +172,8 @@ func (f fields) into(w *World) error {
 		w.Objects = f.rest
 	case "settings-differ":
 		w.SettingsDiffer = true
+	case "invalid":
+		w.Invalid = strings.Join(f.rest, " ")
 	case "deleting":
 		w.Deleting = true
 	case "new":

@@ -22,6 +22,9 @@ type World struct {
 	Now    time.Time
 	Spec   Spec
 	Limits Limits
+	// Invalid is why the spec cannot be carried out, in one sentence; empty when
+	// it can. Settings and templates are then left as they are.
+	Invalid string
 	// Deleting is set once the cluster object is being deleted.
 	Deleting bool
 	// Objects names the owned objects, except the two below, that are missing or

@@ -1,0 +1,180 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"metastore.io/metastore/api/v1alpha1"
+	"metastore.io/metastore/operator/member"
+)
+
+func request(f *fixture) ctrl.Request { return ctrl.Request{NamespacedName: f.key()} }
+
+func parseMember(id string) member.ID { return member.ID(parseID(id)) }
+
+// crash is what a counter panics with: the operator's process is gone, right
+// after the call had its effect and before anybody heard of it.
+type crash struct{}
+
+// counter counts the calls that change something, in the API server and in the
+// cluster, and can end the operator after each of them.
+type counter struct {
+	client.Client
+	members member.Access
+	crashes bool
+
+	mu   sync.Mutex
+	list []string
+}
+
+func counting(c client.WithWatch, members member.Access) *counter {
+	n := &counter{members: members}
+	n.Client = interceptor.NewClient(c, interceptor.Funcs{
+		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			return n.count("create", o.GetName(), c.Create(ctx, o, opts...))
+		},
+		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+			return n.count("patch", o.GetName(), c.Patch(ctx, o, p, opts...))
+		},
+		Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+			return n.count("delete", o.GetName(), c.Delete(ctx, o, opts...))
+		},
+		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+			return n.count(sub, o.GetName(), c.SubResource(sub).Patch(ctx, o, p, opts...))
+		},
+	})
+	return n
+}
+
+func (n *counter) count(what, on string, err error) error {
+	n.mu.Lock()
+	n.list = append(n.list, what+" "+on)
+	n.mu.Unlock()
+	if n.crashes && err == nil {
+		panic(crash{})
+	}
+	return err
+}
+
+func (n *counter) calls() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.list)
+}
+
+func (n *counter) access() member.Access { return countedMembers{n} }
+
+type countedMembers struct{ n *counter }
+
+func (c countedMembers) Look(ctx context.Context, e []string) member.View {
+	return c.n.members.Look(ctx, e)
+}
+
+func (c countedMembers) AddLearner(ctx context.Context, e []string, url string) (member.ID, error) {
+	id, err := c.n.members.AddLearner(ctx, e, url)
+	return id, c.n.count("add", url, err)
+}
+
+func (c countedMembers) Promote(ctx context.Context, e []string, id member.ID) error {
+	return c.n.count("promote", fmt.Sprint(id), c.n.members.Promote(ctx, e, id))
+}
+
+func (c countedMembers) Remove(ctx context.Context, e []string, id member.ID) error {
+	return c.n.count("remove", fmt.Sprint(id), c.n.members.Remove(ctx, e, id))
+}
+
+func (c countedMembers) MoveLeader(ctx context.Context, e string, to member.ID) error {
+	return c.n.count("move", fmt.Sprint(to), c.n.members.MoveLeader(ctx, e, to))
+}
+
+// pass runs one reconcile of a fresh operator that dies after its first call
+// that changes something, and returns that call.
+func (f *fixture) pass() (died string) {
+	n := counting(kube, f.fake)
+	n.crashes = true
+	defer func() {
+		switch v := recover(); v {
+		case nil:
+		case crash{}:
+			died = n.calls()[len(n.calls())-1]
+		default:
+			panic(v)
+		}
+	}()
+	_, _ = f.reconciler(n, n.access()).Reconcile(f.ctx, request(f)) // a failed pass is retried, as always
+	return ""
+}
+
+// passUntilReady makes passes until one has nothing to do (so that the status is
+// of this moment) and the cluster has settled, and returns after which calls the
+// operator died.
+func (f *fixture) passUntilReady() []string {
+	GinkgoHelper()
+	var died []string
+	Eventually(func() string {
+		if after := f.pass(); after != "" {
+			died = append(died, after)
+			return "died after " + after
+		}
+		return f.settled(f.cluster())
+	}).WithTimeout(patience).WithPolling(20*time.Millisecond).Should(BeEmpty(), func() string {
+		return fmt.Sprintf("status %+v\nchanges %v\ndied after %v", f.cluster().Status, f.fake.Changes(), died)
+	})
+	return died
+}
+
+// The operator dies after every single call that changes something, and the
+// result is what an operator that lives would have made of it: the same changes
+// of the membership, once each and in the same order.
+var _ = DescribeTable("An operator that dies after each call", func(ctx SpecContext, from int32, change func(*fixture), changes []string, calls ...string) {
+	f := newFixture(ctx)
+	f.create(from)
+	f.passUntilReady()
+	before := len(f.fake.Changes())
+	change(f)
+	died := f.passUntilReady()
+	Expect(f.fake.Changes()[before:]).To(Equal(changes))
+	for _, call := range calls {
+		Expect(died).To(ContainElement(HavePrefix(call)), "the table promises a crash there")
+	}
+},
+	Entry("scaling out", int32(1), func(f *fixture) { f.scale(3) },
+		[]string{"add x-1", "promote x-1", "add x-2", "promote x-2"},
+		"add http://x-1", "patch x-members", "patch x", "patch data-x-1", "promote", "add http://x-2", "patch data-x-2", "status"),
+	Entry("scaling in", int32(3), func(f *fixture) { f.scale(1) },
+		[]string{"remove x-2", "remove x-1"},
+		"remove", "patch x-members", "patch x", "delete data-x-2", "delete data-x-1", "status"),
+	Entry("replacing a member", int32(3), func(f *fixture) {
+		f.fake.Wipe(string(f.claims()["data-x-1"].UID))
+		f.fake.Stop("x-1")
+		awaitUnready(f, "x-1")
+	},
+		[]string{"remove x-1", "add x-1", "promote x-1"},
+		"remove", "patch x-members", "delete data-x-1", "add http://x-1", "delete x-1", "patch data-x-1", "promote"),
+	Entry("rolling a change", int32(3), func(f *fixture) {
+		f.edit(func(c *v1alpha1.MetaStoreCluster) {
+			c.Spec.Server = &v1alpha1.ServerSpec{SnapshotCount: ptr.To(int64(7000))}
+		})
+	},
+		[]string{"move x-1"},
+		"patch x", "delete x-2", "delete x-1", "move", "delete x-0"),
+)
+
+// awaitUnready waits until the kubelet has told of a failure; the cluster would
+// pass for settled before.
+func awaitUnready(f *fixture, pod string) {
+	Eventually(func() bool {
+		p := f.pods()[pod]
+		return podFacts(&p).ExitCode != 0
+	}).WithTimeout(patience).Should(BeTrue())
+}

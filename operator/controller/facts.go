@@ -1,0 +1,232 @@
+package controller
+
+import (
+	"context"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metastore.io/metastore/operator/member"
+	"metastore.io/metastore/operator/plan"
+	"metastore.io/metastore/operator/resources"
+)
+
+// nodeSilence is how long a node must not have been heard of to count as down.
+const nodeSilence = 30 * time.Second
+
+func ordinals[V any](m map[int]V) []int { return slices.Sorted(maps.Keys(m)) }
+
+// podFacts reduces a pod to what the planner judges by.
+func podFacts(p *corev1.Pod) plan.Pod {
+	f := plan.Pod{
+		Revision:       p.Labels["controller-revision-hash"],
+		CreatedAt:      p.CreationTimestamp.Time,
+		ReadyChangedAt: p.CreationTimestamp.Time,
+		Running:        running(p),
+		Waiting:        waiting(p),
+		Terminating:    p.DeletionTimestamp != nil,
+	}
+	if c := podCondition(p, corev1.PodReady); c != nil {
+		f.Ready = c.Status == corev1.ConditionTrue
+		f.ReadyChangedAt = c.LastTransitionTime.Time
+	}
+	if p.DeletionTimestamp != nil {
+		// The timestamp is when the grace ends.
+		f.TerminatingAt = p.DeletionTimestamp.Time
+	}
+	if s := serverStatus(p); s != nil && s.State.Running == nil {
+		f.ExitCode = exitCode(s)
+	}
+	return f
+}
+
+func podCondition(p *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
+	for i := range p.Status.Conditions {
+		if p.Status.Conditions[i].Type == t {
+			return &p.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+func serverStatus(p *corev1.Pod) *corev1.ContainerStatus {
+	for i := range p.Status.ContainerStatuses {
+		if p.Status.ContainerStatuses[i].Name == resources.Container {
+			return &p.Status.ContainerStatuses[i]
+		}
+	}
+	return nil
+}
+
+func running(p *corev1.Pod) bool {
+	s := serverStatus(p)
+	return s != nil && s.State.Running != nil
+}
+
+func exitCode(s *corev1.ContainerStatus) int {
+	switch {
+	case s.State.Terminated != nil:
+		return int(s.State.Terminated.ExitCode)
+	case s.LastTerminationState.Terminated != nil:
+		return int(s.LastTerminationState.Terminated.ExitCode)
+	}
+	return 0
+}
+
+// waiting is the kubelet's or the scheduler's word for why the server does not run.
+func waiting(p *corev1.Pod) string {
+	if s := serverStatus(p); s != nil {
+		switch {
+		case s.State.Waiting != nil:
+			return s.State.Waiting.Reason
+		case s.State.Terminated != nil:
+			return s.State.Terminated.Reason
+		}
+		return ""
+	}
+	if c := podCondition(p, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse {
+		return c.Reason
+	}
+	return ""
+}
+
+// nodeFacts looks at the node of a pod that is not well. Where nodes may not be
+// read (an operator of one namespace), nothing is known and nothing is forced.
+func (r *Reconciler) nodeFacts(ctx context.Context, now time.Time, name string, f *plan.Pod) error {
+	if name == "" || f.Ready && !f.Terminating {
+		return nil
+	}
+	node := &corev1.Node{}
+	err := r.Live.Get(ctx, client.ObjectKey{Name: name}, node)
+	switch {
+	case apierrors.IsNotFound(err):
+		f.NodeGone = true
+		return nil
+	case apierrors.IsForbidden(err):
+		return nil
+	case err != nil:
+		return err
+	}
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue {
+			f.NodeDown = now.Sub(c.LastTransitionTime.Time) >= nodeSilence
+		}
+	}
+	return nil
+}
+
+// volumeFacts reduces a claim to what the planner judges by. Whether its class
+// lets it grow is asked only when it is too small.
+func (r *Reconciler) volumeFacts(ctx context.Context, c *corev1.PersistentVolumeClaim, wantBytes int64) (plan.Volume, error) {
+	f := plan.Volume{
+		CreatedAt:    c.CreationTimestamp.Time,
+		RequestBytes: c.Spec.Resources.Requests.Storage().Value(),
+		Terminating:  c.DeletionTimestamp != nil,
+		Lost:         c.Status.Phase == corev1.ClaimLost,
+		Member:       plan.MemberID(parseID(c.Annotations[annotationMember])),
+	}
+	if f.RequestBytes >= wantBytes {
+		return f, nil
+	}
+	if c.Status.Phase != corev1.ClaimBound {
+		// A claim cannot change before it is bound; its turn comes then.
+		f.RequestBytes = wantBytes
+		return f, nil
+	}
+	var err error
+	f.Expandable, err = r.expandable(ctx, c.Spec.StorageClassName)
+	return f, err
+}
+
+// expandable asks the class; where classes may not be read the API server
+// decides when the claim is patched.
+func (r *Reconciler) expandable(ctx context.Context, class *string) (bool, error) {
+	if class == nil || *class == "" {
+		return false, nil
+	}
+	sc := &storagev1.StorageClass{}
+	err := r.Live.Get(ctx, client.ObjectKey{Name: *class}, sc)
+	switch {
+	case apierrors.IsForbidden(err):
+		return true, nil
+	case apierrors.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	return sc.AllowVolumeExpansion != nil && *sc.AllowVolumeExpansion, nil
+}
+
+// memberFacts joins the membership list with what the members say. They are
+// joined by peer URL, never by position or by name: a name is empty until the
+// member has started.
+func (o *observation) memberFacts() []plan.Member {
+	leader := o.leader()
+	committed := o.committed()
+	out := make([]plan.Member, 0, len(o.view.Members))
+	for _, m := range o.view.Members {
+		f := plan.Member{ID: plan.MemberID(m.ID), Ordinal: o.ordinalOf(m), Learner: m.Learner, Started: m.Name != ""}
+		if s, ok := o.status(f.Ordinal); ok && s.ID == m.ID {
+			f.Answers = true
+			f.Leader = m.ID == leader
+			f.Lag = committed - min(committed, s.AppliedIndex)
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// ordinalOf is the ordinal whose peer URL a member has, or -1.
+func (o *observation) ordinalOf(m member.Member) int {
+	for _, raw := range m.PeerURLs {
+		u, err := url.Parse(raw)
+		if err != nil {
+			continue
+		}
+		pod, _, _ := strings.Cut(u.Hostname(), ".")
+		if ordinal, ok := resources.Ordinal(o.cluster.Name, pod); ok && resources.PeerURL(o.cluster, ordinal) == raw {
+			return ordinal
+		}
+	}
+	return -1
+}
+
+// leader is the one that the answering member of the highest term follows; 0
+// when that is nobody.
+func (o *observation) leader() member.ID {
+	var best member.Status
+	for _, s := range o.view.Status {
+		if s.RaftTerm > best.RaftTerm || s.RaftTerm == best.RaftTerm && s.Leader > best.Leader {
+			best = s
+		}
+	}
+	return best.Leader
+}
+
+// committed is the highest index that any member knows to be committed.
+func (o *observation) committed() uint64 {
+	var index uint64
+	for _, s := range o.view.Status {
+		index = max(index, s.RaftIndex)
+	}
+	return index
+}
+
+func formatID(id uint64) string { return strconv.FormatUint(id, 16) }
+
+// parseID is the inverse of formatID; 0 for anything else.
+func parseID(s string) uint64 {
+	id, err := strconv.ParseUint(s, 16, 64)
+	if err != nil {
+		return 0
+	}
+	return id
+}

@@ -1,0 +1,223 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"metastore.io/metastore/operator/plan"
+	"metastore.io/metastore/operator/resources"
+)
+
+// makeWorld reduces the observation to the planner's input.
+func (r *Reconciler) makeWorld(ctx context.Context, o *observation) error {
+	c := o.cluster
+	o.world = plan.World{
+		Now: o.now, Limits: r.Limits, Deleting: c.DeletionTimestamp != nil,
+		Spec: plan.Spec{Replicas: int(c.Spec.Replicas), VolumeBytes: c.Spec.Storage.Size.Value()},
+		Pods: map[int]plan.Pod{}, Volumes: map[int]plan.Volume{},
+		ListKnown: o.view.ListErr == nil && len(o.view.Members) > 0,
+		Operation: o.lastOperation(),
+	}
+	w := &o.world
+	if o.invalid != nil {
+		w.Invalid = o.invalid.Error()
+	}
+	if w.ListKnown {
+		w.Members = o.memberFacts()
+	}
+	for ordinal, p := range o.pods {
+		f := podFacts(p)
+		if err := r.nodeFacts(ctx, o.now, p.Spec.NodeName, &f); err != nil {
+			return fmt.Errorf("get node %s: %w", p.Spec.NodeName, err)
+		}
+		w.Pods[ordinal] = f
+	}
+	for ordinal, claim := range o.claims {
+		f, err := r.volumeFacts(ctx, claim, w.Spec.VolumeBytes)
+		if err != nil {
+			return fmt.Errorf("get storage class of %s: %w", claim.Name, err)
+		}
+		w.Volumes[ordinal] = f
+	}
+	w.Bootstrapped = o.bootstrapped()
+	return r.compare(ctx, o)
+}
+
+// bootstrapped finds any trace of the cluster having served: a member that
+// answers, an identity at a claim, settings that say "existing", or the status.
+func (o *observation) bootstrapped() bool {
+	if o.world.ListKnown || o.cluster.Status.ClusterID != "" {
+		return true
+	}
+	for _, v := range o.world.Volumes {
+		if v.Member != 0 {
+			return true
+		}
+	}
+	for _, e := range o.writtenEntries() {
+		if !e.New {
+			return true
+		}
+	}
+	return false
+}
+
+// compare finds what differs from what it should be.
+func (r *Reconciler) compare(ctx context.Context, o *observation) error {
+	if o.set != nil {
+		o.world.Set = &plan.Set{
+			Replicas:     int(replicasOf(o.set)),
+			Observed:     o.set.Status.ObservedGeneration >= o.set.Generation,
+			Revision:     o.set.Status.UpdateRevision,
+			Terminating:  o.set.DeletionTimestamp != nil,
+			ClaimsDiffer: o.claimTemplateBytes() != 0 && o.claimTemplateBytes() < o.world.Spec.VolumeBytes,
+			Differs:      o.invalid == nil && differs(r.setWithReplicas(o, int(replicasOf(o.set))), o.set),
+		}
+	}
+	o.world.SettingsDiffer = o.invalid == nil && differs(r.wantedSettings(o), o.settings)
+	return r.compareObjects(ctx, o)
+}
+
+func (r *Reconciler) compareObjects(ctx context.Context, o *observation) error {
+	o.wanted = map[string]client.Object{}
+	b := r.builder(o)
+	peers, err := fetch(ctx, r.Client, o.cluster, resources.PeerServiceName(o.cluster.Name), &corev1.Service{})
+	if err != nil {
+		return err
+	}
+	o.want("Service/", stamped(b.PeerService()), peers)
+	clients, err := fetch(ctx, r.Client, o.cluster, resources.ClientServiceName(o.cluster.Name), &corev1.Service{})
+	if err != nil {
+		return err
+	}
+	o.want("Service/", stamped(b.ClientService()), clients)
+	budget, err := fetch(ctx, r.Client, o.cluster, resources.BudgetName(o.cluster.Name), &policyv1.PodDisruptionBudget{})
+	if err != nil {
+		return err
+	}
+	if budget == nil || o.world.ListKnown {
+		o.want("PodDisruptionBudget/", stamped(b.PodDisruptionBudget(o.voters())), budget)
+	}
+	return nil
+}
+
+// want notes an object that is missing or differs.
+func (o *observation) want(kind string, wanted, live client.Object) {
+	if differs(wanted, live) {
+		name := kind + wanted.GetName()
+		o.wanted[name] = wanted
+		o.world.Objects = append(o.world.Objects, name)
+	}
+}
+
+// voters is the number of voters as far as it is known, and else the wanted one.
+func (o *observation) voters() int {
+	if !o.world.ListKnown {
+		return o.world.Spec.Replicas
+	}
+	n := 0
+	for _, m := range o.world.Members {
+		if !m.Learner {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *Reconciler) builder(o *observation) resources.Builder {
+	return resources.For(o.cluster, r.ServerImage, o.tuning)
+}
+
+// wantedSettings are the start-up settings for the entries that the planner
+// gives; while the membership is unknown the written ones are kept.
+func (r *Reconciler) wantedSettings(o *observation) *corev1.ConfigMap {
+	entries, ok := plan.Entries(o.world)
+	if written := o.writtenEntries(); !ok && len(written) > 0 {
+		entries = written
+	}
+	members := make([]resources.MemberConfig, 0, len(entries))
+	for _, e := range entries {
+		members = append(members, resources.MemberConfig{Ordinal: e.Ordinal, New: e.New, Peers: e.Peers})
+	}
+	return stamped(r.builder(o).Members(members))
+}
+
+// writtenEntries reads back the entries of the settings that there are.
+func (o *observation) writtenEntries() []plan.Entry {
+	if o.settings == nil {
+		return nil
+	}
+	var out []plan.Entry
+	for _, key := range slices.Sorted(maps.Keys(o.settings.Data)) {
+		ordinal, ok := resources.Ordinal(o.cluster.Name, strings.TrimSuffix(key, ".yaml"))
+		var file struct {
+			Cluster string `json:"initial-cluster"`
+			State   string `json:"initial-cluster-state"`
+		}
+		if !ok || yaml.Unmarshal([]byte(o.settings.Data[key]), &file) != nil {
+			continue
+		}
+		e := plan.Entry{Ordinal: ordinal, New: file.State == "new"}
+		for _, peer := range strings.Split(file.Cluster, ",") {
+			name, _, _ := strings.Cut(peer, "=")
+			if p, ok := resources.Ordinal(o.cluster.Name, name); ok {
+				e.Peers = append(e.Peers, p)
+			}
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// setWithReplicas is the StatefulSet as it should be. The claim template of one
+// that exists is kept: it cannot be changed in place.
+func (r *Reconciler) setWithReplicas(o *observation, replicas int) *appsv1.StatefulSet {
+	set := stamped(r.builder(o).StatefulSet(replicas))
+	if o.set != nil {
+		set.Spec.VolumeClaimTemplates = o.set.Spec.DeepCopy().VolumeClaimTemplates
+	}
+	return set
+}
+
+// claimTemplateBytes is the size that new claims of the set would have.
+func (o *observation) claimTemplateBytes() int64 {
+	for _, t := range o.set.Spec.VolumeClaimTemplates {
+		if t.Name == resources.DataVolume {
+			return t.Spec.Resources.Requests.Storage().Value()
+		}
+	}
+	return 0
+}
+
+func replicasOf(set *appsv1.StatefulSet) int32 {
+	if set.Spec.Replicas == nil {
+		return 1
+	}
+	return *set.Spec.Replicas
+}
+
+// lastOperation is the running operation as the status tells it; the planner
+// takes the start of its clocks from there.
+func (o *observation) lastOperation() plan.Operation {
+	s := o.cluster.Status.Operation
+	if s == nil {
+		return plan.Operation{Ordinal: -1}
+	}
+	op := plan.Operation{Type: s.Type, Ordinal: -1, Reason: s.Step}
+	if ordinal, ok := resources.Ordinal(o.cluster.Name, s.Member); ok {
+		op.Ordinal = ordinal
+	}
+	if s.StartedAt != nil {
+		op.StartedAt = s.StartedAt.Time
+	}
+	return op
+}
