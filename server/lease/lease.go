@@ -102,19 +102,38 @@ func rowKey(g engine.GroupID, id ID) []byte {
 // attaches what mvcc finds.
 func Open(e engine.Engine, g engine.GroupID) (*Registry, error) {
 	r := &Registry{group: g, leases: make(map[ID]*entry), fresh: make(map[ID]*entry)}
-	from := g.Key([]byte(rowPrefix))
-	err := e.Scan(engine.Meta, from, engine.PrefixEnd(from), func(key, value []byte) (bool, error) {
-		l, err := decodeRow(key[len(from):], value)
-		if err != nil {
-			return false, err
-		}
+	err := Scan(e, g, func(l Lease) error {
 		r.leases[l.ID] = &entry{Lease: l, slot: noSlot}
-		return true, nil
+		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read leases: %w", err)
+		return nil, err
 	}
 	return r, nil
+}
+
+// Scan calls fn for every granted lease of a view, ordered by the ID's bytes,
+// until fn returns an error.
+func Scan(r engine.Reader, g engine.GroupID, fn func(Lease) error) error {
+	from := g.Key([]byte(rowPrefix))
+	err := r.Scan(engine.Meta, from, engine.PrefixEnd(from), func(key, value []byte) (bool, error) {
+		l, err := decodeRow(key[len(from):], value)
+		if err == nil {
+			err = fn(l)
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return fmt.Errorf("read leases: %w", err)
+	}
+	return nil
+}
+
+// Stage stages the row of a granted lease.
+func (l Lease) Stage(b *engine.Batch, g engine.GroupID) {
+	value := make([]byte, 1, rowBytes)
+	value[0] = rowVersion
+	b.Put(engine.Meta, rowKey(g, l.ID), binary.BigEndian.AppendUint64(value, uint64(l.TTLSeconds)))
 }
 
 func decodeRow(id, value []byte) (Lease, error) {
@@ -149,9 +168,7 @@ func (r *Registry) Grant(b *engine.Batch, id ID, ttlSeconds int64) error {
 	if r.primary {
 		r.fresh[id] = e
 	}
-	value := make([]byte, 1, rowBytes)
-	value[0] = rowVersion
-	b.Put(engine.Meta, rowKey(r.group, id), binary.BigEndian.AppendUint64(value, uint64(e.TTLSeconds)))
+	e.Lease.Stage(b, r.group)
 	return nil
 }
 

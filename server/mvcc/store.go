@@ -1,7 +1,6 @@
 package mvcc
 
 import (
-	"encoding/binary"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -10,15 +9,6 @@ import (
 
 	"metastore.io/metastore/server/engine"
 )
-
-// Rows of Meta, after the group: a format version and a revision (8 bytes, big
-// endian).
-var (
-	scheduledName = []byte("mvcc/compact-scheduled")
-	finishedName  = []byte("mvcc/compact-finished")
-)
-
-const markerVersion = 1
 
 // Store keeps the revisions of one group.
 type Store struct {
@@ -57,20 +47,18 @@ type Store struct {
 func Open(e engine.Engine, g engine.GroupID) (*Store, error) {
 	s := &Store{engine: e, group: g, index: newIndex()}
 	s.writer.init(s)
-	scheduled, err := s.marker(scheduledName)
+	c, err := ReadCompaction(e, g)
 	if err != nil {
 		return nil, err
 	}
-	if s.finished, err = s.marker(finishedName); err != nil {
-		return nil, err
-	}
+	s.finished = c.Finished
 	rev, err := s.restore()
 	if err != nil {
 		return nil, fmt.Errorf("restore revisions of group %d: %w", g, err)
 	}
 	// The rows of the newest revisions may have been compacted away.
-	s.published.Store(max(rev, scheduled, firstRevision))
-	s.compacted.Store(scheduled)
+	s.published.Store(max(rev, c.Scheduled, firstRevision))
+	s.compacted.Store(c.Scheduled)
 	return s, nil
 }
 
@@ -92,26 +80,6 @@ func (s *Store) restore() (int64, error) {
 		return true, nil
 	})
 	return last, err
-}
-
-// marker reads a revision from Meta; notCompacted when it is not there.
-func (s *Store) marker(name []byte) (int64, error) {
-	v, ok, err := s.engine.Get(engine.Meta, s.group.Key(name))
-	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", name, err)
-	}
-	if !ok {
-		return notCompacted, nil
-	}
-	if len(v) != 9 || v[0] != markerVersion {
-		return 0, fmt.Errorf("read %s: value %x: %w", name, v, engine.ErrCorrupt)
-	}
-	return int64(binary.BigEndian.Uint64(v[1:])), nil
-}
-
-func (s *Store) putMarker(b *engine.Batch, name []byte, rev int64) {
-	v := binary.BigEndian.AppendUint64([]byte{markerVersion}, uint64(rev))
-	b.Put(engine.Meta, s.group.Key(name), v)
 }
 
 // Rev is the newest published revision.

@@ -68,6 +68,9 @@ func identify(ctx context.Context, c *Config, peerTLS *tls.Config) (identity, er
 		return join(ctx, c, peerTLS, others)
 	}
 	id := newCluster(c, initial)
+	for i := range id.members {
+		id.members[i].Name = "" // until it is published: it has not started
+	}
 	if len(others) == 0 {
 		return id, nil
 	}
@@ -94,7 +97,7 @@ func newCluster(c *Config, initial map[string][]string) identity {
 	var id identity
 	var ids []uint64
 	for name, urls := range initial {
-		m := state.Member{ID: memberID(urls, c.InitialClusterToken), PeerURLs: urls}
+		m := state.Member{ID: memberID(urls, c.InitialClusterToken), PeerURLs: urls, Name: name}
 		if name == c.Name {
 			id.memberID = m.ID
 		}

@@ -20,11 +20,13 @@ import (
 //	MARKER    whose dir this is; two lines: JSON, and its CRC32C in hexadecimal
 //	log/      the raft log
 //	engine/   the engines, see replica.Engines
+//	tmp/      what is made to be sent; nothing in it outlives a start
 const (
 	lockFile   = "LOCK"
 	markerFile = "MARKER"
 	logDir     = "log"
 	engineDir  = "engine"
+	tmpDir     = "tmp"
 
 	// markerFormat is the version of the whole data dir's layout.
 	markerFormat   = 1
@@ -44,6 +46,9 @@ type marker struct {
 	// Ready: the first state is written. A dir whose first start was cut off
 	// before that holds nothing and begins anew.
 	Ready bool `json:"ready"`
+	// Restoring: a restore into this dir has begun and not ended. No member
+	// starts on it; another restore may.
+	Restoring bool `json:"restoring,omitempty"`
 }
 
 func (m marker) ids() (cluster, member uint64, err error) {
@@ -136,7 +141,7 @@ func (d *dataDir) writeMarker(m marker) error {
 	return nil
 }
 
-// clear removes what a cut-off first start left.
+// clear removes what a cut-off first start or restore left.
 func (d *dataDir) clear() error {
 	for _, n := range []string{logDir, engineDir} {
 		if err := d.fs.RemoveAll(path.Join(d.dir, n)); err != nil {
@@ -144,6 +149,14 @@ func (d *dataDir) clear() error {
 		}
 	}
 	return d.fs.SyncDir(d.dir)
+}
+
+// clearTmp removes what an earlier run did not come to remove.
+func (d *dataDir) clearTmp() error {
+	if err := d.fs.RemoveAll(path.Join(d.dir, tmpDir)); err != nil {
+		return fmt.Errorf("clear the data dir: %w", err)
+	}
+	return nil
 }
 
 // checkMarker compares the marker with what the member was told to be.

@@ -106,7 +106,12 @@ func withCode(err error) error {
 
 // recover opens what is stored, or makes the first state.
 func (n *Node) recover(ctx context.Context, t tlsConfigs) error {
-	if m := n.dir.marker; m == nil || !m.Ready {
+	if err := n.dir.clearTmp(); err != nil {
+		return err
+	}
+	if m := n.dir.marker; m != nil && m.Restoring {
+		return exitf(ExitCorrupt, "a restore into the data dir %s was cut off; run it again", n.c.DataDir)
+	} else if m == nil || !m.Ready {
 		if err := n.firstStart(ctx, t.peerClient); err != nil {
 			return err
 		}
@@ -133,17 +138,26 @@ func (n *Node) recover(ctx context.Context, t tlsConfigs) error {
 	return n.dir.writeMarker(m)
 }
 
-// openStorage opens log and engine.
+// openStorage opens log, engine and state.
 func (n *Node) openStorage() error {
-	var err error
-	n.log, err = raftlog.Open(raftlog.Options{FS: n.dir.fs, Dir: n.path(logDir), Logger: n.c.Logger})
+	e, err := n.openEngine()
 	if err != nil {
-		return fmt.Errorf("open the log: %w", err)
-	}
-	var e engine.Engine
-	if n.engines, e, err = replica.OpenEngines(n.dir.fs, n.path(engineDir), n.opener()); err != nil {
 		return err
 	}
+	return n.openMachine(e)
+}
+
+// openEngine opens the log and the engine that openMachine then takes.
+func (n *Node) openEngine() (e engine.Engine, err error) {
+	n.log, err = raftlog.Open(raftlog.Options{FS: n.dir.fs, Dir: n.path(logDir), Logger: n.c.Logger})
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	n.engines, e, err = replica.OpenEngines(n.dir.fs, n.path(engineDir), n.opener())
+	return e, err
+}
+
+func (n *Node) openMachine(e engine.Engine) (err error) {
 	n.machine, err = state.Open(state.Options{Engine: e, Group: group})
 	if err != nil {
 		return errors.Join(fmt.Errorf("open the state: %w", err), e.Close())

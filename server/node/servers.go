@@ -132,6 +132,7 @@ func (n *Node) rpcOptions() rpc.Options {
 		KeepAliveInterval:    n.c.KeepAliveInterval,
 		KeepAliveTimeout:     n.c.KeepAliveTimeout,
 		LeaderLossTimeout:    3 * time.Duration(n.c.ElectionMillis) * time.Millisecond,
+		SnapshotDir:          n.path(tmpDir),
 		Logger:               n.c.Logger,
 	}
 }

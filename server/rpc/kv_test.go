@@ -204,10 +204,6 @@ func TestBadRequests(t *testing.T) {
 			t.Errorf("%s: %v %q, want %v %q", tc.name, st.Code(), st.Message(), tc.code, tc.text)
 		}
 	}
-	snap := must[pb.Maintenance_SnapshotClient](t)(mt.Snapshot(ctx, &pb.SnapshotRequest{}))
-	if _, err := snap.Recv(); status.Code(err) != codes.Unimplemented {
-		t.Errorf("snapshot: %v", err)
-	}
 	if rev := s.m.KV().Rev(); rev != 2 {
 		t.Errorf("bad requests made revision %d", rev)
 	}

@@ -35,6 +35,9 @@ type Options struct {
 	// LeaderLossTimeout is how long a stream that requires a leader outlives
 	// it. Three election timeouts; 3 s.
 	LeaderLossTimeout time.Duration
+	// SnapshotDir is where snapshots are made before they are sent; it has to
+	// have room for the whole store. The system's folder for temporary files.
+	SnapshotDir string
 	// Registry gets the metrics and is what /metrics shows. When it is nil, one
 	// is made that has those of Go and of the process, too.
 	Registry *prometheus.Registry
@@ -75,12 +78,14 @@ type Server struct {
 	leader  leaderMonitor
 	// defragmenting holds a token while a Defragment runs: one at a time.
 	defragmenting chan struct{}
+	// snapshots holds a token for each Snapshot under way.
+	snapshots chan struct{}
 }
 
 // New makes the API of a backend. Its metrics are registered here, so that a
 // registry can hold those of one server only.
 func New(b Backend, o Options) (*Server, error) {
-	s := &Server{b: b, o: o.withDefaults(), defragmenting: make(chan struct{}, 1)}
+	s := &Server{b: b, o: o.withDefaults(), defragmenting: make(chan struct{}, 1), snapshots: make(chan struct{}, maxSnapshots)}
 	s.leader = leaderMonitor{b: b, patience: s.o.LeaderLossTimeout}
 	s.metrics = newMetrics(s)
 	if err := s.o.Registry.Register(s.metrics); err != nil {

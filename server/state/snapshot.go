@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"hash/crc32"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
 	"metastore.io/metastore/server/engine"
 )
 
@@ -12,8 +14,26 @@ import (
 // stands for. Close it.
 type Snapshot struct {
 	engine.Snapshot
+	// Group is whose rows these are; the engine may hold those of others.
+	Group       engine.GroupID
 	Index, Term uint64
 	ConfState   ConfState
+	Cluster     Cluster
+}
+
+// Cluster is what the state holds beside keys and leases, for those who carry
+// it elsewhere.
+type Cluster struct {
+	ID      uint64
+	Version string   // empty until it was set
+	Members []Member // sorted by ID
+	Removed []uint64 // sorted
+	Alarms  []*pb.AlarmMember
+}
+
+// StageAlarm stages a raised alarm for an engine that no machine is open on.
+func StageAlarm(b *engine.Batch, g engine.GroupID, a *pb.AlarmMember) {
+	putAlarm(b, g, alarm{kind: a.Alarm, member: a.MemberID}, true)
 }
 
 // Snapshot freezes a view of everything applied, without making Apply wait.
@@ -29,7 +49,14 @@ func (m *Machine) Snapshot() (*Snapshot, error) {
 		_ = view.Close() // the first error is the one to tell
 		return nil, err
 	}
-	return &Snapshot{Snapshot: view, Index: s.index, Term: s.term, ConfState: s.cluster.confState()}, nil
+	c := &s.cluster
+	return &Snapshot{
+		Snapshot: view, Group: m.group, Index: s.index, Term: s.term, ConfState: c.confState(),
+		Cluster: Cluster{
+			ID: c.id, Version: c.version, Members: c.members, Removed: c.removed,
+			Alarms: c.alarmMembers(pb.AlarmType_NONE),
+		},
+	}, nil
 }
 
 // Hash is a CRC32C over all rows of the group. Members with the same applied

@@ -20,7 +20,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	root := newRoot()
 	root.SetArgs(args)
-	err := root.Execute()
+	err := root.ExecuteContext(context.Background())
 	if err == nil {
 		return 0
 	}
@@ -54,7 +54,7 @@ func newRoot() *cobra.Command {
 		return &node.ExitError{Code: node.ExitUsage, Err: fmt.Errorf("%q is not a valid command line argument; metastore --help lists the flags", args[0])}
 	}
 	f.register(root.Flags())
-	root.AddCommand(&cobra.Command{
+	root.AddCommand(newSnapshot(), &cobra.Command{
 		Use: "version", Short: "Print the versions", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), versionText()) },
 	})

@@ -1,0 +1,396 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/etcdutl/v3/snapshot"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	"metastore.io/metastore/server/node"
+)
+
+// etcdServer is a real etcd in this process.
+type etcdServer struct {
+	dir, client, peer string
+	client3           *clientv3.Client
+}
+
+// startEtcd starts a real etcd on a data dir, which may be restored or new.
+func startEtcd(t *testing.T, dir, peer string) *etcdServer {
+	t.Helper()
+	e := &etcdServer{dir: dir, client: freeAddress(t), peer: peer}
+	c := embed.NewConfig()
+	c.Dir, c.Name, c.UnsafeNoFsync = dir, "etcd", true
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	c.ListenClientUrls = []url.URL{{Scheme: "http", Host: e.client}}
+	c.ListenPeerUrls = []url.URL{{Scheme: "http", Host: e.peer}}
+	c.AdvertiseClientUrls, c.AdvertisePeerUrls = c.ListenClientUrls, c.ListenPeerUrls
+	c.InitialCluster = "etcd=http://" + e.peer
+	s, err := embed.StartEtcd(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	select {
+	case <-s.Server.ReadyNotify():
+	case <-time.After(20 * time.Second):
+		t.Fatal("etcd is not ready after 20 s")
+	}
+	if e.client3, err = clientv3.New(clientv3.Config{Endpoints: []string{e.client}, Logger: zap.NewNop()}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.client3.Close() })
+	return e
+}
+
+// restoreEtcd makes a data dir of a real etcd with its own tool, and starts it.
+func restoreEtcd(t *testing.T, file string, bump uint64) *etcdServer {
+	t.Helper()
+	dir, peer := filepath.Join(t.TempDir(), "etcd"), freeAddress(t)
+	err := snapshot.NewV3(zap.NewNop()).Restore(snapshot.RestoreConfig{
+		SnapshotPath: file, Name: "etcd", OutputDataDir: dir, PeerURLs: []string{"http://" + peer},
+		InitialCluster: "etcd=http://" + peer, InitialClusterToken: "etcd-cluster",
+		RevisionBump: bump, MarkCompacted: bump > 0,
+	})
+	if err != nil {
+		t.Fatalf("etcdutl snapshot restore: %v", err)
+	}
+	return startEtcd(t, dir, peer)
+}
+
+// command runs this program's own command and returns its output and exit code.
+func command(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asServer+"=1")
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// restore makes a member's data dir from a snapshot, and starts it.
+func (m *member) restore(file string, args ...string) {
+	m.t.Helper()
+	args = append([]string{
+		"snapshot", "restore", file, "--name=" + m.name, "--data-dir=" + m.dir, "--storage-engine=" + m.engine,
+		"--initial-cluster=" + m.initial, "--initial-advertise-peer-urls=http://" + m.peer,
+	}, args...)
+	if _, errs, code := command(m.t, args...); code != 0 {
+		m.t.Fatalf("snapshot restore ends with %d: %s", code, errs)
+	}
+}
+
+// dataset is what fill left in a store.
+type dataset struct {
+	// revs are revisions that can be read, the oldest one, to which the store is
+	// compacted, first; hashes are those whose hashes are compared.
+	revs, hashes []int64
+	leases       []clientv3.LeaseID
+}
+
+// fill writes 20,000 keys with history, leases, deleted keys and a compaction.
+func fill(t *testing.T, c *clientv3.Client) dataset {
+	t.Helper()
+	const keys, perTxn = 20_000, 100
+	ctx := within(t, 30*time.Second)
+	var d dataset
+	write := func(ops ...clientv3.Op) int64 {
+		t.Helper()
+		r, err := c.Txn(ctx).Then(ops...).Commit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Header.Revision
+	}
+	round := func(from, to int, value string, put ...clientv3.OpOption) (rev int64) {
+		t.Helper()
+		for k := from; k < to; k += perTxn {
+			var ops []clientv3.Op
+			for i := k; i < min(k+perTxn, to); i++ {
+				ops = append(ops, clientv3.OpPut(fmt.Sprintf("key/%05d", i), fmt.Sprintf("%s/%d", value, i), put...))
+			}
+			rev = write(ops...)
+		}
+		return rev
+	}
+	for i := range 3 {
+		l, err := c.Grant(ctx, int64(3600+i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.leases = append(d.leases, l.ID)
+	}
+	round(0, keys, "first")
+	round(1000, 3000, "leased", clientv3.WithLease(d.leases[0]))
+	early := write(clientv3.OpDelete("key/005", clientv3.WithPrefix()))
+	round(2000, 2500, "moved", clientv3.WithLease(d.leases[1]))
+	compacted := write(clientv3.OpDelete("key/006", clientv3.WithPrefix()), clientv3.OpPut("bin\x00\xff", "\x00\xfe"))
+	round(500, 700, "again")
+	middle := write(clientv3.OpPut("empty", ""))
+	newest := round(10_000, 12_000, "last")
+	if _, err := c.Compact(ctx, compacted, clientv3.WithCompactPhysical()); err != nil {
+		t.Fatal(err)
+	}
+	if early >= compacted {
+		t.Fatalf("revisions %d and %d do not ascend", early, compacted)
+	}
+	d.revs = []int64{compacted, compacted + 1, middle, newest}
+	// Where etcd compacted itself, it answers the compacted revision from
+	// memory, with a hash that takes in what was removed.
+	d.hashes = d.revs[1:]
+	return d
+}
+
+// wantSame compares two stores: keys and hashes at revisions, and leases.
+func wantSame(t *testing.T, got, want *clientv3.Client, d dataset) {
+	t.Helper()
+	ctx := within(t, 20*time.Second)
+	for _, rev := range d.revs {
+		g, w := rangeAll(t, got, rev), rangeAll(t, want, rev)
+		if g.Count != w.Count || g.Header.Revision < rev || !slices.EqualFunc(g.Kvs, w.Kvs, func(a, b *mvccpb.KeyValue) bool { return proto.Equal(a, b) }) {
+			t.Errorf("revision %d: %d keys, or their contents, differ from the %d wanted", rev, g.Count, w.Count)
+		}
+	}
+	for _, rev := range d.hashes {
+		gh, err1 := got.HashKV(ctx, got.Endpoints()[0], rev)
+		wh, err2 := want.HashKV(ctx, want.Endpoints()[0], rev)
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatalf("hash of revision %d: %v", rev, err)
+		}
+		if gh.Hash != wh.Hash || gh.CompactRevision != wh.CompactRevision {
+			t.Errorf("hash of revision %d: %x compacted to %d, want %x compacted to %d", rev, gh.Hash, gh.CompactRevision, wh.Hash, wh.CompactRevision)
+		}
+	}
+	for _, id := range d.leases {
+		g, err1 := got.TimeToLive(ctx, id, clientv3.WithAttachedKeys())
+		w, err2 := want.TimeToLive(ctx, id, clientv3.WithAttachedKeys())
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatalf("lease %x: %v", id, err)
+		}
+		if g.GrantedTTL != w.GrantedTTL || g.TTL <= 0 || !slices.EqualFunc(sorted(g.Keys), sorted(w.Keys), bytes.Equal) {
+			t.Errorf("lease %x: TTL %d of %d with %d keys, want one of %d with %d keys", id, g.TTL, g.GrantedTTL, len(g.Keys), w.GrantedTTL, len(w.Keys))
+		}
+	}
+	if _, err := got.Get(ctx, "x", clientv3.WithRev(d.revs[0]-1)); !errors.Is(err, rpctypes.ErrCompacted) {
+		t.Errorf("a read before the compacted revision: %v", err)
+	}
+}
+
+func sorted(keys [][]byte) [][]byte {
+	slices.SortFunc(keys, bytes.Compare)
+	return keys
+}
+
+func rangeAll(t *testing.T, c *clientv3.Client, rev int64) *clientv3.GetResponse {
+	t.Helper()
+	r, err := c.Get(within(t, 20*time.Second), "\x00", clientv3.WithFromKey(), clientv3.WithRev(rev))
+	if err != nil {
+		t.Fatalf("range at %d: %v", rev, err)
+	}
+	return r
+}
+
+// save writes a store's snapshot to a file.
+func save(t *testing.T, c *clientv3.Client) string {
+	t.Helper()
+	r, err := c.SnapshotWithVersion(within(t, 30*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "snapshot.db")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.Copy(f, r.Snapshot)
+	if err := errors.Join(err, f.Close(), r.Snapshot.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if r.Version != "3.7.0" {
+		t.Errorf("the snapshot has the version %q", r.Version)
+	}
+	return name
+}
+
+// A snapshot of MetaStore, saved by etcdctl while clients write, starts a real
+// etcd.
+func TestSnapshotStartsEtcd(t *testing.T) {
+	eachEngine(t, func(t *testing.T, engine string) {
+		m := newMember(t, "m0", engine)
+		m.start()
+		m.waitServing()
+		c := client(t, m)
+		d := fill(t, c)
+		file := filepath.Join(t.TempDir(), "snapshot.db")
+		stop := keepWriting(t, c)
+		newCtl(t, m).run("snapshot", "save", file)
+		stop()
+		if names, err := os.ReadDir(filepath.Join(m.dir, "tmp")); err != nil || len(names) > 0 {
+			t.Errorf("the data dir keeps %v of the snapshot: %v", names, err)
+		}
+		wantStatus(t, file)
+
+		etcd := restoreEtcd(t, file, 0)
+		now := rangeAll(t, etcd.client3, 0).Header.Revision
+		d.revs = append(d.revs, now)
+		d.hashes = d.revs
+		wantSame(t, etcd.client3, c, d)
+		ctx := within(t, 10*time.Second)
+		if r, err := etcd.client3.Put(ctx, "new", "v"); err != nil || r.Header.Revision != now+1 {
+			t.Errorf("a put after the restore: %v, %v", r, err)
+		}
+		if r, err := etcd.client3.MemberList(ctx); err != nil || len(r.Members) != 1 || r.Members[0].Name != "etcd" {
+			t.Errorf("members after the restore: %v, %v", r, err)
+		}
+	})
+}
+
+// keepWriting puts until stop is called.
+func keepWriting(t *testing.T, c *clientv3.Client) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan int)
+	go func() {
+		n := 0
+		for ctx.Err() == nil {
+			if _, err := c.Put(ctx, "busy", fmt.Sprint(n)); err == nil {
+				n++
+			}
+		}
+		done <- n
+	}()
+	return func() {
+		cancel()
+		if n := <-done; n == 0 {
+			t.Error("no put succeeded beside the snapshot")
+		}
+	}
+}
+
+// wantStatus compares what etcdutl and this program tell of a file.
+func wantStatus(t *testing.T, file string) {
+	t.Helper()
+	want, err := snapshot.NewV3(zap.NewNop()).Status(file)
+	if err != nil {
+		t.Fatalf("etcdutl snapshot status: %v", err)
+	}
+	out, errs, code := command(t, "snapshot", "status", file, "-w", "json")
+	var got snapshot.Status
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 {
+		t.Fatalf("snapshot status ends with %d and prints %q: %v\n%s", code, out, err, errs)
+	}
+	if got != want || want.Version != "3.7.0" || want.TotalKey == 0 {
+		t.Errorf("snapshot status tells %+v, etcdutl %+v", got, want)
+	}
+	simple, _, _ := command(t, "snapshot", "status", file)
+	if prefix := fmt.Sprintf("%x, %d, %d, ", want.Hash, want.Revision, want.TotalKey); !strings.HasPrefix(simple, prefix) || !strings.HasSuffix(simple, ", 3.7.0\n") {
+		t.Errorf("snapshot status prints %q, want it to begin with %q", simple, prefix)
+	}
+}
+
+// A snapshot of a real etcd starts MetaStore, as it is and with its revision
+// bumped.
+func TestSnapshotOfEtcdRestores(t *testing.T) {
+	etcd := startEtcd(t, t.TempDir(), freeAddress(t))
+	d := fill(t, etcd.client3)
+	file := save(t, etcd.client3)
+	wantStatus(t, file)
+	eachEngine(t, func(t *testing.T, engine string) {
+		m := newMember(t, "m0", engine)
+		m.restore(file)
+		m.start()
+		m.waitServing()
+		c := client(t, m)
+		wantSame(t, c, etcd.client3, d)
+		newest := d.revs[len(d.revs)-1]
+		if r, err := c.Put(within(t, 5*time.Second), "new", "v"); err != nil || r.Header.Revision != newest+1 {
+			t.Errorf("a put after the restore: %v, %v", r, err)
+		}
+		m.kill()
+		m.start()
+		m.waitServing()
+		wantSame(t, c, etcd.client3, d)
+	})
+	t.Run("bumped", func(t *testing.T) {
+		const bump = 1_000_000
+		m := newMember(t, "m0", node.EngineMemory)
+		m.restore(file, "--bump-revision", fmt.Sprint(bump), "--mark-compacted")
+		m.start()
+		m.waitServing()
+		want := restoreEtcd(t, file, bump)
+		bumped := d
+		bumped.revs = []int64{d.revs[len(d.revs)-1] + bump}
+		bumped.hashes = bumped.revs
+		wantSame(t, client(t, m), want.client3, bumped)
+		if got := rangeAll(t, client(t, m), 0); got.Header.Revision != bumped.revs[0] {
+			t.Errorf("the revision is %d, want %d", got.Header.Revision, bumped.revs[0])
+		}
+	})
+}
+
+// Three members restored from one file are one cluster. One whose restore was
+// forgotten does not begin empty beside them.
+func TestSnapshotRestoresCluster(t *testing.T) {
+	one := newMember(t, "one", node.EngineMemory)
+	one.start()
+	one.waitServing()
+	c := client(t, one)
+	if _, err := c.Put(within(t, 5*time.Second), "a", "1"); err != nil {
+		t.Fatal(err)
+	}
+	file := save(t, c)
+	members := newCluster(t, node.EngineMemory, 3)
+	for _, m := range members[:2] {
+		m.restore(file)
+		m.start()
+	}
+	members[0].waitServing()
+	forgotten := members[2]
+	forgotten.start()
+	if code := forgotten.exitCode(20 * time.Second); code != node.ExitEmpty {
+		t.Fatalf("the member without data ends with %d:\n%s", code, tail(forgotten.out.String(), 5))
+	}
+	if err := os.RemoveAll(forgotten.dir); err != nil {
+		t.Fatal(err)
+	}
+	forgotten.restore(file)
+	forgotten.start()
+	hashes := map[uint32]bool{}
+	for _, m := range members {
+		m.waitServing()
+		r, err := client(t, m).Get(within(t, 5*time.Second), "a")
+		if err != nil || len(r.Kvs) != 1 || string(r.Kvs[0].Value) != "1" {
+			t.Fatalf("%s: %v, %v", m.name, r, err)
+		}
+		h, err := client(t, m).HashKV(within(t, 5*time.Second), m.client, r.Header.Revision)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hashes[h.Hash] = true
+	}
+	if len(hashes) != 1 {
+		t.Errorf("the members' hashes differ: %v", hashes)
+	}
+}
