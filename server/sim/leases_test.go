@@ -1,0 +1,292 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"metastore.io/metastore/server/lease"
+	"metastore.io/metastore/server/replica"
+	"metastore.io/metastore/server/state"
+)
+
+// leases are those that the clients hold.
+type leases struct {
+	next  lease.ID
+	known map[lease.ID]*held
+}
+
+// held is a lease as its client knows it.
+type held struct {
+	id  lease.ID
+	ttl int64 // of virtual time
+	// until is the time before which it must not expire.
+	until int64
+	// revoking: the client asked to revoke it, so that it may end at any time;
+	// revoked: that was acknowledged.
+	revoking, revoked bool
+	// ended: some member has applied its end.
+	ended bool
+}
+
+// renewal is a keep-alive that waits for its round of reads.
+type renewal struct {
+	lease *held
+	began int64
+	read  <-chan error
+}
+
+func leaseKey(id lease.ID, n int) string { return fmt.Sprintf("lease/%d/%d", id, n) }
+
+func leaseOf(key string) (id lease.ID, ok bool) {
+	n, err := fmt.Sscanf(key, "lease/%d/", &id)
+	return id, n == 1 && err == nil
+}
+
+func (w *world) beginLeases() {
+	w.leases.known = map[lease.ID]*held{}
+	w.after(w.about(second), w.grant)
+}
+
+// grant takes a lease and attaches keys to it.
+func (w *world) grant() {
+	if w.calm {
+		return
+	}
+	w.after(w.about(800*millisecond), w.grant)
+	r := w.anyProcess()
+	if r == nil {
+		return
+	}
+	w.leases.next++
+	ttl := 1 + w.rng.Int64N(4)
+	h := &held{id: w.leases.next, ttl: ttl * second, until: w.now + ttl*second}
+	w.leases.known[h.id] = h
+	w.call(r, other(command(w, state.KindLeaseGrant, &pb.LeaseGrantRequest{ID: int64(h.id), TTL: ttl}), func(o *op) {
+		if !o.known {
+			return
+		}
+		for n := range 1 + w.rng.IntN(3) {
+			if r := w.anyProcess(); r != nil {
+				put := &pb.PutRequest{Key: []byte(leaseKey(h.id, n)), Value: []byte("x"), Lease: int64(h.id)}
+				w.call(r, other(command(w, state.KindPut, put), nil))
+			}
+		}
+		w.after(w.about(h.ttl/3), func() { w.keepAlive(h) })
+	}))
+}
+
+// keepAlive renews a lease, revokes it, or leaves it to its fate.
+func (w *world) keepAlive(h *held) {
+	switch n := w.rng.IntN(10); {
+	case w.calm || h.ended || n == 0:
+	case n == 1:
+		if r := w.anyProcess(); r != nil {
+			h.revoking = true
+			w.call(r, other(command(w, state.KindLeaseRevoke, &pb.LeaseRevokeRequest{ID: int64(h.id)}), func(o *op) {
+				h.revoked = o.known && o.did
+			}))
+		}
+	default:
+		if r := w.leader(); r != nil {
+			read, err := r.replica.Reads.Add()
+			if err != nil {
+				w.failf("read: %v", err)
+			}
+			r.renewals = append(r.renewals, &renewal{lease: h, began: w.now, read: read})
+			r.wake(raftOwner)
+		}
+		w.after(w.about(h.ttl/3), func() { w.keepAlive(h) })
+	}
+}
+
+// leader is a member that believes that it leads, nil when none does.
+func (w *world) leader() *process {
+	for _, i := range w.rng.Perm(len(w.members)) {
+		if r := w.members[i].process; r != nil && r.replica != nil && r.replica.Status().IsLeader() {
+			return r
+		}
+	}
+	return nil
+}
+
+// goOnRenewing is host's answerLease after its round of reads.
+func (r *process) goOnRenewing() {
+	r.renewals = slices.DeleteFunc(r.renewals, func(n *renewal) bool {
+		select {
+		case err := <-n.read:
+			if err == nil {
+				_, err = r.machine.Load().Leases().Renew(n.lease.id, r.w.time())
+			}
+			if err == nil {
+				n.lease.until = max(n.lease.until, n.began+n.lease.ttl)
+			}
+			r.w.tracef("%d renews lease %x: %v", r.m.id, n.lease.id, err)
+			return true
+		default:
+			return r.w.now-n.began > requestTimeout
+		}
+	})
+}
+
+// noteLeader is host's.
+func (r *process) noteLeader() {
+	s := r.replica.Status()
+	if !s.IsLeader() {
+		if r.primary != nil && r.w.planted != plantFollowerExpires {
+			r.primary.Demote()
+			r.primary = nil
+		}
+		return
+	}
+	if r.primary == nil || r.leaderTerm != s.Term {
+		r.primary, r.leaderTerm = r.machine.Load().Leases(), s.Term
+		r.primary.Promote(r.w.time(), time.Duration(r.w.p.tick*electionTicks)*time.Microsecond)
+	}
+}
+
+// expireLeases is host's.
+func (r *process) expireLeases() {
+	if r.primary == nil {
+		return
+	}
+	term := r.leaderTerm
+	if r.w.planted == plantFollowerExpires {
+		term = r.replica.Status().Term
+	}
+	ids := r.primary.Expired(r.w.time(), 100)
+	if len(ids) == 0 {
+		return
+	}
+	r.w.tracef("%d expires %v in term %d", r.m.id, ids, term)
+	if _, err := r.replica.Proposals.Add(state.LeaseExpire(term, ids)); err != nil {
+		r.w.failf("propose: %v", err)
+	}
+}
+
+// leaseEnded asserts that a lease ended in its time, with its keys.
+func (w *world) leaseEnded(r *process, id lease.ID) {
+	h := w.leases.known[id]
+	if h == nil {
+		w.failf("lease %x was granted to nobody", id)
+	}
+	res, err := r.machine.Load().Range(&pb.RangeRequest{Key: []byte(fmt.Sprintf("lease/%d/", id)), RangeEnd: []byte(fmt.Sprintf("lease/%d0", id))})
+	if err != nil || len(res.Kvs) > 0 {
+		w.failf("member %d: lease %x ended and left %d keys, %v", r.m.id, id, len(res.GetKvs()), err)
+	}
+	if h.ended {
+		return
+	}
+	h.ended = true
+	if h.revoking {
+		return
+	}
+	w.stats.expired++
+	if w.now < h.until {
+		w.failf("lease %x ended on member %d %s before its time", id, r.m.id, time.Duration((h.until-w.now)*1000))
+	}
+}
+
+// change is a membership change under way on the leader.
+type change struct {
+	what   state.MemberChange
+	began  int64
+	read   <-chan error
+	waiter *replica.Waiter
+}
+
+// changeMembers begins a random membership change on the leader.
+func (w *world) changeMembers() {
+	r := w.leader()
+	if r == nil || r.changing != nil {
+		return
+	}
+	what, ok := w.chooseChange(r)
+	if !ok {
+		return
+	}
+	read, err := r.replica.Reads.Add()
+	if err != nil {
+		w.failf("read: %v", err)
+	}
+	w.tracef("%d is asked to %s %d", r.m.id, what.Kind, what.Member.ID)
+	r.changing = &change{what: what, began: w.now, read: read}
+	r.wake(raftOwner)
+}
+
+func (w *world) chooseChange(r *process) (state.MemberChange, bool) {
+	conf := r.machine.Load().ConfState()
+	fresh := newcomer(uint64(len(w.members)) + 1)
+	switch n := w.rng.IntN(10); {
+	case len(conf.Learners) > 0 && n < 6:
+		return state.MemberChange{Kind: state.Promote, Member: state.Member{ID: conf.Learners[0]}}, true
+	case len(conf.Voters)+len(conf.Learners) < 5 && len(w.members) < 12 && n < 7:
+		kind := state.AddLearner
+		if w.chance(0.3) {
+			kind = state.AddVoter
+		}
+		return state.MemberChange{Kind: kind, Member: fresh}, true
+	case len(conf.Voters) > 1:
+		all := append(conf.Voters, conf.Learners...)
+		id := all[w.rng.IntN(len(all))]
+		// Of two voters the one that stays may forget, in a crash, that the removal
+		// was committed, since a commit index that moves alone is not written;
+		// and then the one that was removed is gone and cannot tell it.
+		if len(conf.Voters) == 2 && slices.Contains(conf.Voters, id) {
+			return state.MemberChange{}, false
+		}
+		return state.MemberChange{Kind: state.Remove, Member: state.Member{ID: id}}, true
+	}
+	return state.MemberChange{}, false
+}
+
+// goOnChanging is host's changeMembers.
+func (r *process) goOnChanging() {
+	c := r.changing
+	switch {
+	case c == nil:
+	case r.w.now-c.began > requestTimeout:
+		r.changing = nil
+		if c.waiter != nil {
+			r.replica.Proposals.Forget(c.waiter)
+		}
+	case c.waiter == nil:
+		select {
+		case <-c.read:
+			r.proposeChange(c)
+		default: // not yet
+		}
+	default:
+		select {
+		case reply := <-c.waiter.Done():
+			r.changing = nil
+			r.w.tracef("%d: %s %d: %v, %v", r.m.id, c.what.Kind, c.what.Member.ID, reply.Change, reply.Err)
+			if reply.Change.Applied {
+				r.w.stats.changes++
+			}
+		default: // not yet
+		}
+	}
+}
+
+func (r *process) proposeChange(c *change) {
+	w, id := r.w, c.what.Member.ID
+	s := r.replica.Status()
+	match := s.Progress[id]
+	late := c.what.Kind == state.Promote && match*100 < s.Progress[s.ID]*90
+	if r.machine.Load().CheckChange(c.what) != nil || late || !s.IsLeader() {
+		r.changing = nil
+		return
+	}
+	waiter, err := r.replica.Proposals.AddChange(c.what)
+	if err != nil {
+		w.failf("propose: %v", err)
+	}
+	c.waiter = waiter
+	if (c.what.Kind == state.AddLearner || c.what.Kind == state.AddVoter) && w.member(id) == nil {
+		w.after(w.about(500*millisecond), w.newMember(id, nil).start)
+	}
+	r.wake(raftOwner)
+}
