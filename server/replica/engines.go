@@ -42,6 +42,11 @@ func OpenEngines(f disk.FS, dir string, opener engine.Opener) (*Engines, engine.
 		return nil, nil, fmt.Errorf("open engines: %w", err)
 	}
 	n, err := e.readCurrent()
+	if err == nil {
+		// A process that was killed in Adopt may have left a CURRENT that is
+		// there and not durable; the old engine is removed below.
+		err = f.SyncDir(dir)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		n = 1
 		err = e.writeCurrent(n)

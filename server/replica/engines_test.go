@@ -1,11 +1,13 @@
 package replica
 
 import (
+	"errors"
 	"path/filepath"
 	"slices"
 	"testing"
 
 	"metastore.io/metastore/server/disk"
+	"metastore.io/metastore/server/disk/memdisk"
 	"metastore.io/metastore/server/engine"
 	"metastore.io/metastore/server/engine/memory"
 )
@@ -71,5 +73,42 @@ func TestEnginesImport(t *testing.T) {
 	_, e = reopen()
 	if got := marked(t, e); got != "new" {
 		t.Fatalf("after Adopt the engine in use is %q", got)
+	}
+}
+
+// A process that is stopped in Adopt, between the renaming of CURRENT and the
+// sync of its folder, may find the new engine at the next start. From then on it
+// stays in use, also when the power fails.
+func TestEnginesCutOffAdoptStays(t *testing.T) {
+	for seed := range uint64(30) {
+		f := memdisk.New(seed)
+		opener := memory.Opener{FS: f}
+		es, e, err := OpenEngines(f, "engine", opener)
+		if err := errors.Join(err, f.SyncDir(".")); err != nil {
+			t.Fatal(err)
+		}
+		mark(t, e, "old")
+		imp, err := es.Import()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mark(t, imp.Engine, "new")
+		f.FailSync(2) // the folder, the content of CURRENT, the folder again
+		if err := imp.Adopt(); err == nil {
+			t.Fatal("the last sync of Adopt succeeds, so that this tests nothing")
+		}
+		if _, e, err = OpenEngines(f, "engine", opener); err != nil {
+			t.Fatal(err)
+		}
+		if got := marked(t, e); got != "new" {
+			t.Fatalf("after the cut-off Adopt the engine in use is %q", got)
+		}
+		f.Crash()
+		if _, e, err = OpenEngines(f, "engine", opener); err != nil {
+			t.Fatal(err)
+		}
+		if got := marked(t, e); got != "new" {
+			t.Fatalf("seed %d: after a power cut the engine in use is %q again", seed, got)
+		}
 	}
 }

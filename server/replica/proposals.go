@@ -3,6 +3,7 @@ package replica
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync"
 
 	"metastore.io/metastore/server/state"
@@ -277,12 +278,15 @@ func (p *Proposals) resolve(origin state.Origin, firstSeq uint64, reply func(i i
 func (p *Proposals) superseded(applied uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	found := false
+	var gone []uint64
 	for seq, t := range p.inflight {
-		if t.index == 0 || t.index > applied {
-			continue
+		if t.index != 0 && t.index <= applied {
+			gone = append(gone, seq)
 		}
-		found = true
+	}
+	slices.Sort(gone) // proposed anew in the order of Add
+	for _, seq := range gone {
+		t := p.inflight[seq]
 		delete(p.inflight, seq)
 		for _, w := range t.waiters {
 			if w.change != nil {
@@ -293,7 +297,7 @@ func (p *Proposals) superseded(applied uint64) bool {
 			p.waitingBytes += len(w.command.Body)
 		}
 	}
-	return found
+	return len(gone) > 0
 }
 
 // displace forgets where entries were placed: a snapshot replaced the log, and

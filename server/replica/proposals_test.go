@@ -2,6 +2,7 @@ package replica
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"metastore.io/metastore/server/state"
@@ -51,7 +52,7 @@ func TestProposalsBatchInOrder(t *testing.T) {
 		t.Fatalf("origin %+v, seq %d, %v", gotOrigin, gotSeq, err)
 	}
 	if len(cmds) != 2 || string(cmds[0].Body) != "a" || string(cmds[1].Body) != "c" {
-		t.Fatalf("a forgotten command is not left out, or the order changed: %q", cmds)
+		t.Fatalf("a forgotten command is not left out, or the order changed: %v", cmds)
 	}
 	p.resolve(origin, seq, func(i int) Reply { return Reply{Index: uint64(i + 1)} })
 	if r := <-waiters[0].Done(); r.Index != 1 {
@@ -88,12 +89,41 @@ func TestProposalsSuperseded(t *testing.T) {
 	data, _ := p.takeEntry()
 	_, _, cmds, err := state.DecodeCommands(data)
 	if err != nil || len(cmds) != 1 || string(cmds[0].Body) != "placed" {
-		t.Fatalf("proposed again: %q, %v", cmds, err)
+		t.Fatalf("proposed again: %v, %v", cmds, err)
 	}
 	p.placed(data, 12)
 	p.displace()
 	if p.superseded(100) {
 		t.Fatal("after a snapshot an entry's fate is unknown, so it must not be proposed again")
+	}
+}
+
+// Entries that are superseded together are proposed again in the order of Add.
+func TestProposalsSupersededInOrder(t *testing.T) {
+	p := NewProposals(state.Origin{Member: 1, Incarnation: 1})
+	var want []string
+	for i := range 20 {
+		want = append(want, string(rune('a'+i)))
+		if _, err := p.Add(put(want[i])); err != nil {
+			t.Fatal(err)
+		}
+		data, _ := p.takeEntry()
+		p.placed(data, uint64(10+i))
+	}
+	if !p.superseded(100) {
+		t.Fatal("not superseded")
+	}
+	data, _ := p.takeEntry()
+	_, _, cmds, err := state.DecodeCommands(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range cmds {
+		got = append(got, string(c.Body))
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("proposed again in the order %v, want %v", got, want)
 	}
 }
 

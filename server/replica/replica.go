@@ -343,7 +343,8 @@ func (r *Replica) AppendDone(a *Append) ([]*raftpb.Message, error) {
 			out = append(out, m)
 			continue
 		}
-		if err := r.node.Step(m); err != nil {
+		// A leader that applied its own removal meanwhile is no peer any more.
+		if err := r.node.Step(m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) {
 			return nil, fmt.Errorf("step the log's answer: %w", err)
 		}
 	}
