@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"testing"
+
 	"go.etcd.io/raft/v3/raftpb"
 
 	"metastore.io/metastore/server/raftlog"
@@ -30,7 +32,7 @@ const (
 	plantSameIdentity planted = "proposal identity reused after restart"
 	// plantDoubleProposal: the network may double a forwarded proposal.
 	plantDoubleProposal planted = "forwarded proposal delivered twice"
-	// plantLostEvents: now and then events are not published.
+	// plantLostEvents: now and then the events of a revision are not published.
 	plantLostEvents planted = "events not published"
 	// plantWatchOldStore: watchers are not told of an installed snapshot.
 	plantWatchOldStore planted = "watchers stay on the replaced store"
@@ -47,4 +49,23 @@ func (r *process) faulty(write raftlog.Write) raftlog.Write {
 		write.HardState = &raftpb.HardState{Term: write.HardState.Term, Vote: new(uint64), Commit: write.HardState.Commit}
 	}
 	return write
+}
+
+// TestPlanted proves that each defect is found, and tells after how many seeds.
+func TestPlanted(t *testing.T) {
+	const limit = 200
+	for _, fault := range []planted{
+		plantNoSync, plantAckBeforeSync, plantStaleRead, plantFollowerExpires, plantNoLogReset,
+		plantForgetVote, plantSameIdentity, plantDoubleProposal, plantLostEvents, plantWatchOldStore, plantNoFlush,
+	} {
+		t.Run(string(fault), func(t *testing.T) {
+			for seed := uint64(1); seed <= limit; seed++ {
+				if out := simulate(t, seed, fault, false); out.failure != "" {
+					t.Logf("found by seed %d: %.200s", seed, out.failure)
+					return
+				}
+			}
+			t.Errorf("%d seeds do not find it", limit)
+		})
+	}
 }

@@ -178,6 +178,9 @@ func (r *process) tick() {
 	}
 }
 
+// maxTurns is far beyond the works that one step of raft can give.
+const maxTurns = 10_000
+
 // stepRaft is one turn of host's raft goroutine.
 func (r *process) stepRaft() {
 	done, inbox := r.done, r.inbox
@@ -193,10 +196,13 @@ func (r *process) stepRaft() {
 			r.w.tracef("%d does not take %s of %d: %v", r.m.id, m.GetType(), m.GetFrom(), err)
 		}
 	}
-	for r.m.process == r {
+	for turns := 0; r.m.process == r; turns++ {
 		work, ok := r.replica.Ready()
 		if !ok {
 			break
+		}
+		if turns > maxTurns {
+			r.w.failf("member %d: raft has work without end", r.m.id)
 		}
 		r.dispatch(work)
 	}
@@ -354,7 +360,7 @@ func (r *process) apply(job applyJob) error {
 func (r *process) publish(revisions []state.RevisionEvents) {
 	r.w.truth.publishing(r, revisions)
 	if r.w.planted == plantLostEvents && r.w.chance(0.02) {
-		return
+		revisions = []state.RevisionEvents{{Rev: revisions[len(revisions)-1].Rev}}
 	}
 	r.hub.Publish(revisions)
 }
@@ -406,12 +412,14 @@ func (r *process) checkState() {
 	switch {
 	case applied < r.appliedIndex:
 		w.failf("member %d: the applied index fell from %d to %d", r.m.id, r.appliedIndex, applied)
+	case r.writing == nil && applied > r.group().LastIndex():
+		w.failf("member %d: applied %d, beyond the log's last index %d", r.m.id, applied, r.group().LastIndex())
 	case s.Applied > s.Committed:
 		w.failf("member %d: applied %d, committed %d", r.m.id, s.Applied, s.Committed)
 	case r.group().FirstIndex() > r.m.flushedIndex+1:
 		w.failf("member %d: the log begins at %d, but only %d is durable in the engine", r.m.id, r.group().FirstIndex(), r.m.flushedIndex)
-	case r.hub.Rev() > r.machine.Load().KV().Rev():
-		w.failf("member %d: revision %d was published before it is readable", r.m.id, r.hub.Rev())
+	case r.hub.Rev() != r.machine.Load().KV().Rev():
+		w.failf("member %d: revision %d is published and %d readable", r.m.id, r.hub.Rev(), r.machine.Load().KV().Rev())
 	}
 	if s.IsLeader() {
 		w.truth.leads(w, s.Term, r.m.id)

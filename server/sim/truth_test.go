@@ -104,7 +104,7 @@ func (t *truth) publishing(r *process, revisions []state.RevisionEvents) {
 		}
 		t.rev, t.events[rev.Rev] = rev.Rev, text.String()
 		for _, ev := range rev.Events {
-			t.note(rev.Rev, ev)
+			t.note(r.w, rev.Rev, ev)
 		}
 	}
 }
@@ -114,9 +114,14 @@ func describe(ev *mvccpb.Event) string {
 	return fmt.Sprintf("%s %s=%q create %d mod %d version %d lease %x\n", ev.Type, kv.Key, kv.Value, kv.CreateRevision, kv.ModRevision, kv.Version, kv.Lease)
 }
 
-func (t *truth) note(rev int64, ev *mvccpb.Event) {
+// note keeps an event. Clients never put a value twice, so neither does the
+// cluster.
+func (t *truth) note(w *world, rev int64, ev *mvccpb.Event) {
 	key := string(ev.Kv.Key)
 	gone := ev.Type == mvccpb.Event_DELETE
+	if _, leased := leaseOf(key); !leased && !gone && t.values[string(ev.Kv.Value)] {
+		w.failf("revision %d puts %s = %q a second time", rev, key, ev.Kv.Value)
+	}
 	t.list = append(t.list, ev)
 	t.versions[key] = append(t.versions[key], version{rev: rev, value: string(ev.Kv.Value), gone: gone})
 	t.values[string(ev.Kv.Value)] = true
