@@ -5,5 +5,7 @@ cd "$(dirname "$0")/../e2e"
 
 export METASTORE_E2E=1 E2E_LOGS=${E2E_LOGS:-$PWD/../dist/e2e-logs}
 rm -rf "$E2E_LOGS"
-exec ../bin/e2e.test -test.timeout 45m -ginkgo.timeout 40m -ginkgo.v -ginkgo.poll-progress-after 2m \
+plain=()
+[ -t 1 ] || plain=(-ginkgo.no-color)
+exec ../bin/e2e.test -test.timeout 45m -ginkgo.timeout 40m -ginkgo.v -ginkgo.poll-progress-after 3m "${plain[@]}" \
   ${E2E_FOCUS:+-ginkgo.focus "$E2E_FOCUS"}
