@@ -148,7 +148,8 @@ func (h *Host) installSnapshot(a *replica.Append) error {
 		return fmt.Errorf("install snapshot %d: it is not here", index)
 	}
 	imp := v.(*imported)
-	machine, err := state.Open(state.Options{Engine: imp.Engine, Group: h.engineGroup()})
+	tokens := h.machine.Load().Tokens()
+	machine, err := state.Open(state.Options{Engine: imp.Engine, Group: h.engineGroup(), Tokens: tokens})
 	if err != nil {
 		return fmt.Errorf("install snapshot %d: %w", index, err)
 	}
@@ -157,6 +158,9 @@ func (h *Host) installSnapshot(a *replica.Append) error {
 	}
 	if err := imp.Adopt(); err != nil {
 		return fmt.Errorf("install snapshot %d: %w", index, err)
+	}
+	if machine.Auth().Revision() != h.machine.Load().Auth().Revision() {
+		tokens.Clear() // one of their users may have another password now
 	}
 	old := h.machine.Swap(machine)
 	h.c.Hub.Reset(machine.KV())

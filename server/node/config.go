@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"golang.org/x/crypto/bcrypt"
 
+	"metastore.io/metastore/server/auth"
 	"metastore.io/metastore/server/engine/rocksdb"
 )
 
@@ -57,6 +59,10 @@ type Config struct {
 	KeepAliveInterval     time.Duration
 	KeepAliveTimeout      time.Duration
 	EnablePprof           bool
+	// AuthToken is "simple", "jwt" with options after commas, or empty.
+	AuthToken           string
+	AuthTokenTTLSeconds uint
+	BcryptCost          uint
 
 	Logger *slog.Logger
 }
@@ -93,6 +99,9 @@ func DefaultConfig() Config {
 		KeepAliveMinTime:      5 * time.Second,
 		KeepAliveInterval:     2 * time.Hour,
 		KeepAliveTimeout:      20 * time.Second,
+		AuthToken:             "simple",
+		AuthTokenTTLSeconds:   uint(auth.DefaultTokenTTL / time.Second),
+		BcryptCost:            uint(bcrypt.DefaultCost),
 		Logger:                slog.Default(),
 	}
 }
@@ -126,6 +135,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := c.compaction(); err != nil {
 		return err
+	}
+	if _, err := auth.ParseScheme(c.AuthToken); err != nil {
+		return fmt.Errorf("--auth-token: %w", err)
 	}
 	if c.StorageEngine == EngineRocksDB {
 		if err := c.RocksDB.Validate(); err != nil {

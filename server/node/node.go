@@ -158,7 +158,7 @@ func (n *Node) openEngine() (e engine.Engine, err error) {
 }
 
 func (n *Node) openMachine(e engine.Engine) (err error) {
-	n.machine, err = state.Open(state.Options{Engine: e, Group: group})
+	n.machine, err = state.Open(state.Options{Engine: e, Group: group, Tokens: n.tokens()})
 	if err != nil {
 		return errors.Join(fmt.Errorf("open the state: %w", err), e.Close())
 	}

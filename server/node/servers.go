@@ -91,11 +91,15 @@ func (s *servers) start(n *Node) error {
 	peerMux := http.NewServeMux()
 	n.peers.Routes(peerMux)
 	peerMux.HandleFunc("GET "+peer.PathMembers, n.serveMembers)
-	api, err := rpc.New(n.host, n.rpcOptions())
+	options, err := n.rpcOptions()
 	if err != nil {
 		return err
 	}
-	s.grpc = grpc.NewServer(api.ServerOptions()...)
+	api, err := rpc.New(n.host, options)
+	if err != nil {
+		return err
+	}
+	s.grpc = grpc.NewServer(append(api.ServerOptions(), grpc.Creds(newConnCredentials()))...)
 	api.Register(s.grpc)
 	if s.gateway, err = api.NewGateway(s.grpc); err != nil {
 		return err
@@ -122,8 +126,10 @@ func (s *servers) start(n *Node) error {
 	return nil
 }
 
-func (n *Node) rpcOptions() rpc.Options {
+func (n *Node) rpcOptions() (rpc.Options, error) {
+	users, err := n.authOptions()
 	return rpc.Options{
+		Auth:                 users,
 		MaxRequestBytes:      int(n.c.MaxRequestBytes),
 		MaxTxnOps:            int(n.c.MaxTxnOps),
 		QuotaBytes:           n.c.QuotaBackendBytes,
@@ -134,7 +140,7 @@ func (n *Node) rpcOptions() rpc.Options {
 		LeaderLossTimeout:    3 * time.Duration(n.c.ElectionMillis) * time.Millisecond,
 		SnapshotDir:          n.path(tmpDir),
 		Logger:               n.c.Logger,
-	}
+	}, err
 }
 
 // profiled adds Go's profiles where they were asked for.

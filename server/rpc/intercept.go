@@ -15,13 +15,16 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// unary refuses what a learner does not serve and what requires a leader while
-// there is none.
+// unary refuses what a learner does not serve, what requires a leader while
+// there is none, and what the caller may not do.
 func (s *Server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	if s.b.Status().Learner && !servedByLearner(req) {
 		return nil, rpctypes.ErrGRPCNotSupportedForLearner
 	}
 	if _, err := s.admit(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.allowCall(ctx, req); err != nil {
 		return nil, err
 	}
 	return next(ctx, req)
@@ -46,6 +49,11 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	needsLeader, err := s.admit(ss.Context())
 	if err != nil {
 		return err
+	}
+	if info.FullMethod == pb.Maintenance_Snapshot_FullMethodName {
+		if err := s.allowCall(ss.Context(), &pb.SnapshotRequest{}); err != nil {
+			return err
+		}
 	}
 	if !needsLeader {
 		return next(srv, ss)

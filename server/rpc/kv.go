@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 
+	"metastore.io/metastore/server/auth"
 	"metastore.io/metastore/server/state"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -23,9 +24,16 @@ func (s *kvServer) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResp
 	if err != nil {
 		return nil, err
 	}
+	fresh, err := s.allowRange(ctx, r.Key, r.RangeEnd)
+	if err != nil {
+		return nil, err
+	}
 	resp, err := m.Range(r)
 	if err != nil {
 		return nil, wireError(err)
+	}
+	if err := fresh(); err != nil {
+		return nil, err
 	}
 	s.complete(resp.Header)
 	return resp, nil
@@ -102,9 +110,18 @@ func (s *kvServer) readTxn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnRespon
 	if err != nil {
 		return nil, err
 	}
+	fresh, err := s.allow(ctx, func(users *auth.State, by auth.Identity) error {
+		return users.CheckTxn(by, r, leaseKeys(m))
+	})
+	if err != nil {
+		return nil, err
+	}
 	resp, err := m.ReadTxn(r)
 	if err != nil {
 		return nil, wireError(err)
+	}
+	if err := fresh(); err != nil {
+		return nil, err
 	}
 	s.complete(resp.Header)
 	return resp, nil

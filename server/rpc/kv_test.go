@@ -197,7 +197,7 @@ func TestBadRequests(t *testing.T) {
 		{"move to nobody", one2(mt.MoveLeader(ctx, &pb.MoveLeaderRequest{TargetID: 7})), codes.FailedPrecondition, "etcdserver: bad leader transferee"},
 		{"hash of the future", one2(mt.HashKV(ctx, &pb.HashKVRequest{Revision: 99})), codes.OutOfRange, "etcdserver: mvcc: required revision is a future revision"},
 		{"downgrade", one2(mt.Downgrade(ctx, &pb.DowngradeRequest{})), codes.Unimplemented, "method Downgrade not implemented"},
-		{"auth", one2(pb.NewAuthClient(s.conn).AuthEnable(ctx, &pb.AuthEnableRequest{})), codes.Unimplemented, "method AuthEnable not implemented"},
+		{"auth", one2(pb.NewAuthClient(s.conn).AuthEnable(ctx, &pb.AuthEnableRequest{})), codes.FailedPrecondition, "etcdserver: root user does not exist"},
 	} {
 		st := status.Convert(tc.err)
 		if st.Code() != tc.code || !strings.HasPrefix(st.Message(), tc.text) || (strings.HasPrefix(tc.text, "etcdserver") && st.Message() != tc.text) {

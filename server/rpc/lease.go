@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"metastore.io/metastore/server/auth"
 	"metastore.io/metastore/server/lease"
 	"metastore.io/metastore/server/state"
 
@@ -89,6 +90,9 @@ func (s *leaseServer) keepAlive(ctx context.Context, stream grpc.BidiStreamingSe
 		if err != nil {
 			return err
 		}
+		if _, err := s.allow(ctx, s.mayRenew(r.ID)); err != nil {
+			return err
+		}
 		// The header first: a client that sees its lease alive at a revision
 		// must not find it revoked at an earlier one.
 		resp := &pb.LeaseKeepAliveResponse{Header: s.headerAt(s.b.Machine().KV().Rev()), ID: r.ID}
@@ -105,8 +109,45 @@ func (s *leaseServer) keepAlive(ctx context.Context, stream grpc.BidiStreamingSe
 	}
 }
 
+// mayRenew is for users who may write all keys of a lease.
+func (s *leaseServer) mayRenew(id int64) permission {
+	return func(users *auth.State, by auth.Identity) error {
+		if err := users.CheckKnown(by); err != nil {
+			return err
+		}
+		return users.CheckLeaseWrite(by, id, leaseKeys(s.b.Machine()))
+	}
+}
+
+// mayList is for users who may read all keys of leases.
+func mayList(m *state.Machine, ids ...lease.ID) permission {
+	return func(users *auth.State, by auth.Identity) error {
+		if err := users.CheckKnown(by); err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if err := users.CheckLeaseRead(by, int64(id), leaseKeys(m)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func leaseKeys(m *state.Machine) auth.LeaseKeys {
+	return func(id int64) [][]byte { return m.Leases().Keys(lease.ID(id)) }
+}
+
 func (s *leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
 	m, err := s.readable(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	var wanted []lease.ID
+	if r.Keys {
+		wanted = append(wanted, lease.ID(r.ID))
+	}
+	fresh, err := s.allow(ctx, mayList(m, wanted...))
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +168,7 @@ func (s *leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLive
 	resp.TTL, resp.GrantedTTL = int64(max(left, 0).Seconds()), granted.TTLSeconds
 	if r.Keys {
 		resp.Keys = m.Leases().Keys(lease.ID(r.ID))
+		return resp, fresh()
 	}
 	return resp, nil
 }
@@ -136,9 +178,14 @@ func (s *leaseServer) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest)
 	if err != nil {
 		return nil, err
 	}
+	ids := m.Leases().List()
+	fresh, err := s.allow(ctx, mayList(m, ids...))
+	if err != nil {
+		return nil, err
+	}
 	resp := &pb.LeaseLeasesResponse{Header: s.headerAt(m.KV().Rev())}
-	for _, id := range m.Leases().List() {
+	for _, id := range ids {
 		resp.Leases = append(resp.Leases, &pb.LeaseStatus{ID: int64(id)})
 	}
-	return resp, nil
+	return resp, fresh()
 }

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 
+	"metastore.io/metastore/server/auth"
 	"metastore.io/metastore/server/state"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -39,8 +40,16 @@ func (s *Server) checkQuota(ctx context.Context, costBytes int) error {
 	return rpctypes.ErrGRPCNoSpace
 }
 
-// propose has a request committed. The error is the wire's.
+// propose has a request of the caller committed. The error is the wire's.
 func (s *Server) propose(ctx context.Context, kind state.Kind, r proto.Message) (proto.Message, error) {
+	by, err := s.identify(ctx)
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return s.proposeAs(ctx, by, kind, r)
+}
+
+func (s *Server) proposeAs(ctx context.Context, by auth.Identity, kind state.Kind, r proto.Message) (proto.Message, error) {
 	body, err := proto.Marshal(r)
 	if err != nil {
 		return nil, wireError(err)
@@ -48,7 +57,7 @@ func (s *Server) propose(ctx context.Context, kind state.Kind, r proto.Message) 
 	if len(body) > s.o.MaxRequestBytes {
 		return nil, rpctypes.ErrGRPCRequestTooLarge
 	}
-	res, _, err := s.b.Propose(ctx, state.Command{Kind: kind, Body: body})
+	res, _, err := s.b.Propose(ctx, state.Command{Kind: kind, By: by, Body: body})
 	if err != nil {
 		s.metrics.proposalsFailed.Add(1)
 		return nil, wireError(err)

@@ -23,14 +23,22 @@ func (s *kvServer) RangeStream(r *pb.RangeRequest, stream grpc.ServerStreamingSe
 	if _, err := s.readable(stream.Context(), r.Serializable); err != nil {
 		return err
 	}
+	fresh, err := s.allowRange(stream.Context(), r.Key, r.RangeEnd)
+	if err != nil {
+		return err
+	}
 	c := chunks{s: s.Server, key: r.Key, end: r.RangeEnd, rev: r.Revision, keysOnly: r.KeysOnly, left: r.Limit}
 	if c.left <= 0 {
 		c.left = math.MaxInt64
 	}
+	answer := c.send
 	if r.CountOnly {
-		return c.count(stream.Send)
+		answer = c.count
 	}
-	return c.send(stream.Send)
+	if err := answer(stream.Send); err != nil {
+		return err
+	}
+	return fresh()
 }
 
 // chunks is the progress of one RangeStream.

@@ -38,6 +38,8 @@ type Options struct {
 	// SnapshotDir is where snapshots are made before they are sent; it has to
 	// have room for the whole store. The system's folder for temporary files.
 	SnapshotDir string
+	// Auth is how callers prove who they are.
+	Auth AuthOptions
 	// Registry gets the metrics and is what /metrics shows. When it is nil, one
 	// is made that has those of Go and of the process, too.
 	Registry *prometheus.Registry
@@ -76,6 +78,8 @@ type Server struct {
 	o       Options
 	metrics *metrics
 	leader  leaderMonitor
+	// now is the clock of signed tokens.
+	now func() time.Time
 	// defragmenting holds a token while a Defragment runs: one at a time.
 	defragmenting chan struct{}
 	// snapshots holds a token for each Snapshot under way.
@@ -85,7 +89,7 @@ type Server struct {
 // New makes the API of a backend. Its metrics are registered here, so that a
 // registry can hold those of one server only.
 func New(b Backend, o Options) (*Server, error) {
-	s := &Server{b: b, o: o.withDefaults(), defragmenting: make(chan struct{}, 1), snapshots: make(chan struct{}, maxSnapshots)}
+	s := &Server{b: b, o: o.withDefaults(), now: time.Now, defragmenting: make(chan struct{}, 1), snapshots: make(chan struct{}, maxSnapshots)}
 	s.leader = leaderMonitor{b: b, patience: s.o.LeaderLossTimeout}
 	s.metrics = newMetrics(s)
 	if err := s.o.Registry.Register(s.metrics); err != nil {

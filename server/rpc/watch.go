@@ -33,7 +33,7 @@ func (s *watchServer) Watch(stream watchStream) error {
 	events := s.b.Hub().NewStream()
 	go func() {
 		// A client that has no more requests still gets its events.
-		if err := receiveWatches(ctx, stream, events); err != nil {
+		if err := s.receiveWatches(ctx, stream, events); err != nil {
 			cancel(err)
 		}
 	}()
@@ -62,7 +62,7 @@ func watchEnd(cause error) error {
 }
 
 // receiveWatches carries the client's requests over until there are no more.
-func receiveWatches(ctx context.Context, stream watchStream, events *watch.Stream) error {
+func (s *watchServer) receiveWatches(ctx context.Context, stream watchStream, events *watch.Stream) error {
 	for {
 		req, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -73,7 +73,7 @@ func receiveWatches(ctx context.Context, stream watchStream, events *watch.Strea
 		}
 		switch r := req.RequestUnion.(type) {
 		case *pb.WatchRequest_CreateRequest:
-			err = createWatch(ctx, events, r.CreateRequest)
+			err = s.createWatch(ctx, events, r.CreateRequest)
 		case *pb.WatchRequest_CancelRequest:
 			err = events.Cancel(ctx, r.CancelRequest.GetWatchId())
 		case *pb.WatchRequest_ProgressRequest:
@@ -85,9 +85,18 @@ func receiveWatches(ctx context.Context, stream watchStream, events *watch.Strea
 	}
 }
 
-func createWatch(ctx context.Context, events *watch.Stream, r *pb.WatchCreateRequest) error {
+// createWatch checks the permission of the whole range once: what is revoked
+// later ends no watch, as in etcd.
+func (s *watchServer) createWatch(ctx context.Context, events *watch.Stream, r *pb.WatchCreateRequest) error {
 	if r.GetStartRevision() < 0 {
 		return events.Refuse(ctx, rpctypes.ErrCompacted)
+	}
+	key := r.GetKey()
+	if len(key) == 0 {
+		key = []byte{0}
+	}
+	if _, err := s.allowRange(ctx, key, r.GetRangeEnd()); err != nil {
+		return events.Refuse(ctx, err)
 	}
 	req := watch.Request{
 		ID: r.GetWatchId(), Key: r.GetKey(), End: r.GetRangeEnd(), StartRevision: r.GetStartRevision(),
