@@ -66,6 +66,11 @@ e2e: image ## the ginkgo suite on real Kubernetes; E2E_FOCUS= picks specs by the
 	@$(STAGE) 'e2e: compile' go test -c -tags $(GO_TAGS) -o bin/e2e.test ./e2e
 	@hack/with-cluster.sh hack/e2e.sh
 
+.PHONY: sim
+sim: go-is-there ## simulate SEEDS clusters under faults; a failure prints the seed that replays it
+	@go test -tags $(GO_TAGS) ./server/sim -run 'TestSim$$' -v -sim.seeds=$(SEEDS) -timeout 0
+SEEDS ?= 1000
+
 .PHONY: verify
 verify: packages $(GOLANGCI_LINT) $(CONTROLLER_GEN) ## format, vet, lint, tidy modules, generated files up to date
 	@$(STAGE) 'verify: format' hack/check.sh format
