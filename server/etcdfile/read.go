@@ -34,12 +34,12 @@ const (
 	HashRequired HashCheck = iota
 	// HashIfPresent: as far as it has one, it is right.
 	HashIfPresent
-	// HashSkipped: none is looked for; the pages are checked instead.
+	// HashSkipped: none is looked for.
 	HashSkipped
 )
 
-// Open opens a snapshot, or the database of a data dir, and checks it from its
-// first to its last byte. An error is one sentence that begins with the path.
+// Open opens a snapshot, or the database of a data dir, and checks it whole: by
+// its SHA-256 or, where that is not looked at, as far as its structure goes. An error is one sentence that begins with the path.
 func Open(path string, check HashCheck) (*File, error) {
 	f := &File{path: path}
 	if err := guard(func() error { return f.open(check) }); err != nil {
@@ -95,21 +95,24 @@ func (f *File) open(check HashCheck) error {
 	if info.Size() < tx.Size() {
 		return fmt.Errorf("it is truncated: it has %d bytes of %d", info.Size(), tx.Size())
 	}
-	verified, err := f.checkSum(info.Size(), check)
+	file, err := os.Open(f.path)
 	if err != nil {
 		return err
 	}
-	if !verified {
-		if err := checkPages(tx); err != nil {
-			return err
-		}
+	defer func() { _ = file.Close() }() // only read from
+	verified, err := checkSum(file, info.Size(), check)
+	if err == nil && !verified {
+		err = checkPages(file, tx)
+	}
+	if err != nil {
+		return err
 	}
 	return checkContent(tx)
 }
 
 // checkSum compares the file with the SHA-256 at its end. verified is true when
 // there is one that fits.
-func (f *File) checkSum(size int64, check HashCheck) (verified bool, err error) {
+func checkSum(file io.Reader, size int64, check HashCheck) (verified bool, err error) {
 	if check == HashSkipped {
 		return false, nil
 	}
@@ -119,11 +122,6 @@ func (f *File) checkSum(size int64, check HashCheck) (verified bool, err error) 
 		}
 		return false, errors.New("it does not end with a sha256, as a snapshot does; --skip-hash-check is for files copied from a data dir")
 	}
-	file, err := os.Open(f.path)
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = file.Close() }() // only read from
 	sum := sha256.New()
 	if _, err := io.CopyN(sum, file, size-sumBytes); err != nil {
 		return false, err
@@ -136,16 +134,6 @@ func (f *File) checkSum(size int64, check HashCheck) (verified bool, err error) 
 		return false, fmt.Errorf("it is damaged: its sha256 is %x, at its end stands %x", got, want)
 	}
 	return true, nil
-}
-
-// checkPages looks at every page, and tells the first that is wrong.
-func checkPages(tx *bbolt.Tx) (first error) {
-	for err := range tx.Check() { // its goroutine waits until all are taken
-		if first == nil {
-			first = fmt.Errorf("it is damaged: %w", err)
-		}
-	}
-	return first
 }
 
 // checkContent wants a database of an etcd that this version knows.

@@ -132,6 +132,9 @@ func (c *copier) flush() error {
 func (c *copier) keys(ctx context.Context, tx *bbolt.Tx) error {
 	key := c.group.Key()
 	prefix := len(key)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	cursor := tx.Bucket(bucketKey).Cursor()
 	for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
 		if _, err := revisionMain(k); err != nil {

@@ -394,3 +394,68 @@ func TestSnapshotRestoresCluster(t *testing.T) {
 		t.Errorf("the members' hashes differ: %v", hashes)
 	}
 }
+
+// What cannot be restored is refused in one sentence, and nothing is touched.
+func TestSnapshotRefusals(t *testing.T) {
+	m := newMember(t, "m0", node.EngineMemory)
+	m.start()
+	m.waitServing()
+	c := client(t, m)
+	if _, err := c.Put(within(t, 5*time.Second), "a", "1"); err != nil {
+		t.Fatal(err)
+	}
+	good := save(t, c)
+	content, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := func(name string, content []byte) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	flipped := bytes.Clone(content)
+	flipped[len(flipped)-1] ^= 1
+	used := t.TempDir()
+	if err := os.WriteFile(filepath.Join(used, "notes"), []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"wrong hash", []string{file("wrong", flipped)}, node.ExitFailure, "it is damaged: its sha256 is "},
+		{"missing hash", []string{file("missing", content[:len(content)-32])}, node.ExitFailure, "it does not end with a sha256"},
+		{"truncated", []string{file("truncated", content[:len(content)-4096])}, node.ExitFailure, "it is truncated: it has "},
+		{"not bbolt", []string{file("text", []byte("not a database"))}, node.ExitFailure, "it is not a bbolt file"},
+		{"no file", []string{good + ".not"}, node.ExitFailure, "no such file or directory"},
+		{"no argument", nil, node.ExitUsage, "one snapshot file is needed, 0 arguments are given"},
+		{"used data dir", []string{good, "--data-dir", used}, node.ExitForeign, "is not empty, it holds \"notes\""},
+		{"bump alone", []string{good, "--bump-revision=5"}, node.ExitUsage, "--mark-compacted and a --bump-revision above 0 go together"},
+		{"mark alone", []string{good, "--mark-compacted"}, node.ExitUsage, "--mark-compacted and a --bump-revision above 0 go together"},
+		{"bump too far", []string{good, "--bump-revision=18446744073709551615", "--mark-compacted"}, node.ExitFailure, "--bump-revision=18446744073709551615 is not valid"},
+		{"foreign name", []string{good, "--initial-cluster=other=http://localhost:2380"}, node.ExitUsage, "--initial-cluster=other=http://localhost:2380 is not valid"},
+		{"peer URL", []string{good, "--initial-advertise-peer-urls=ftp://x:1"}, node.ExitUsage, "--initial-advertise-peer-urls=ftp://x:1 is not valid"},
+		{"engine", []string{good, "--storage-engine=paper"}, node.ExitUsage, "--storage-engine=paper is not valid"},
+		{"flag", []string{good, "--wal"}, node.ExitUsage, "unknown flag: --wal"},
+	} {
+		dir := filepath.Join(t.TempDir(), "new")
+		_, errs, code := command(t, append([]string{"snapshot", "restore", "--storage-engine=memory", "--data-dir", dir}, r.args...)...)
+		if code != r.code || !strings.Contains(errs, r.want) || strings.Count(strings.TrimSpace(errs), "\n") > 0 {
+			t.Errorf("%s ends with %d and says %q, want %d and %q", r.name, code, errs, r.code, r.want)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s made a data dir", r.name)
+		}
+	}
+	if names, err := os.ReadDir(used); err != nil || len(names) != 1 {
+		t.Errorf("the used data dir holds %v: %v", names, err)
+	}
+	if _, errs, code := command(t, "snapshot", "status", good, "-w", "xml"); code != node.ExitUsage || !strings.Contains(errs, "--write-out=xml is not valid") {
+		t.Errorf("an unknown format ends with %d and says %q", code, errs)
+	}
+}
