@@ -51,18 +51,36 @@ func (r *Reconciler) take(ctx context.Context, o *observation, s plan.Step) erro
 		return r.applySet(ctx, o, s.Replicas)
 	case plan.DropSet:
 		return r.delete(ctx, o.set, client.PropagationPolicy(metav1.DeletePropagationOrphan))
-	case plan.GrowVolume:
-		return r.growVolume(ctx, o, s.Ordinal)
-	case plan.RecordMember:
-		return r.recordMember(ctx, o, s)
-	case plan.DeletePod:
-		return r.delete(ctx, o.pods[s.Ordinal])
-	case plan.ForceDeletePod:
-		return r.delete(ctx, o.pods[s.Ordinal], client.GracePeriodSeconds(0))
-	case plan.DeleteVolume:
-		return r.delete(ctx, o.claims[s.Ordinal])
+	case plan.DeletePod, plan.ForceDeletePod:
+		return r.deletePod(ctx, o, s)
+	case plan.GrowVolume, plan.RecordMember, plan.DeleteVolume:
+		return r.changeClaim(ctx, o, s)
 	}
 	return r.changeMembers(ctx, o, s)
+}
+
+func (r *Reconciler) deletePod(ctx context.Context, o *observation, s plan.Step) error {
+	pod, ok := o.pods[s.Ordinal]
+	switch {
+	case !ok:
+		return errMoved
+	case s.Action == plan.ForceDeletePod:
+		return r.delete(ctx, pod, client.GracePeriodSeconds(0))
+	}
+	return r.delete(ctx, pod)
+}
+
+func (r *Reconciler) changeClaim(ctx context.Context, o *observation, s plan.Step) error {
+	claim, ok := o.claims[s.Ordinal]
+	switch {
+	case !ok:
+		return errMoved
+	case s.Action == plan.GrowVolume:
+		return r.patchClaim(ctx, claim, growth(o))
+	case s.Action == plan.RecordMember:
+		return r.patchClaim(ctx, claim, identity(o, s))
+	}
+	return r.delete(ctx, claim)
 }
 
 // applySet applies the StatefulSet on top of the very version that was observed:
@@ -86,27 +104,24 @@ func (r *Reconciler) delete(ctx context.Context, o client.Object, opts ...client
 	return nil
 }
 
-func (r *Reconciler) growVolume(ctx context.Context, o *observation, ordinal int) error {
-	return r.patchClaim(ctx, o, ordinal, map[string]any{
-		"spec": map[string]any{"resources": map[string]any{"requests": map[string]any{
-			string(corev1.ResourceStorage): o.cluster.Spec.Storage.Size.String(),
-		}}},
-	})
+// growth is the patch that raises a claim's request to the spec's size.
+func growth(o *observation) map[string]any {
+	return map[string]any{"spec": map[string]any{"resources": map[string]any{"requests": map[string]any{
+		string(corev1.ResourceStorage): o.cluster.Spec.Storage.Size.String(),
+	}}}}
 }
 
-func (r *Reconciler) recordMember(ctx context.Context, o *observation, s plan.Step) error {
+// identity is the patch that writes whose data a claim holds.
+func identity(o *observation, s plan.Step) map[string]any {
 	status, _ := o.status(s.Ordinal)
-	return r.patchClaim(ctx, o, s.Ordinal, map[string]any{
-		"metadata": map[string]any{"annotations": map[string]any{
-			annotationCluster: formatID(status.ClusterID),
-			annotationMember:  formatID(uint64(s.Member)),
-		}},
-	})
+	return map[string]any{"metadata": map[string]any{"annotations": map[string]any{
+		annotationCluster: formatID(status.ClusterID),
+		annotationMember:  formatID(uint64(s.Member)),
+	}}}
 }
 
 // patchClaim changes the claim that was observed, not one of the same name.
-func (r *Reconciler) patchClaim(ctx context.Context, o *observation, ordinal int, patch map[string]any) error {
-	claim := o.claims[ordinal]
+func (r *Reconciler) patchClaim(ctx context.Context, claim *corev1.PersistentVolumeClaim, patch map[string]any) error {
 	metadata, _ := patch["metadata"].(map[string]any)
 	if metadata == nil {
 		metadata = map[string]any{}

@@ -111,7 +111,7 @@ func (f *fixture) pass() (died string) {
 			panic(v)
 		}
 	}()
-	_, _ = f.reconciler(n, n.access()).Reconcile(f.ctx, request(f)) // a failed pass is retried, as always
+	_, _ = f.reconciler(n, kube, n.access()).Reconcile(f.ctx, request(f)) // a failed pass is retried, as always
 	return ""
 }
 

@@ -52,7 +52,7 @@ var _ = Describe("A cluster", func() {
 		}
 		stop()
 		counted := counting(kube, f.fake)
-		r := f.reconciler(counted, counted.access())
+		r := f.reconciler(counted, kube, counted.access())
 		for range 2 {
 			_, err := r.Reconcile(ctx, request(f))
 			Expect(err).NotTo(HaveOccurred())

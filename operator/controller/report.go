@@ -21,9 +21,6 @@ import (
 // report writes the status that follows from the observation, the decision and
 // how the step went; nothing is written when it says what is there already.
 func (r *Reconciler) report(ctx context.Context, o *observation, d plan.Decision, actErr error) error {
-	if passing(actErr) {
-		actErr = nil
-	}
 	updated := o.cluster.DeepCopy()
 	updated.Status = o.newStatus(d, actErr)
 	if equality.Semantic.DeepEqual(o.cluster.Status, updated.Status) {
@@ -79,6 +76,9 @@ func (o *observation) newStatus(d plan.Decision, actErr error) v1alpha1.MetaStor
 	}
 	if actErr == nil {
 		s.ObservedGeneration = o.cluster.Generation
+	}
+	if passing(actErr) {
+		actErr = nil // the next pass sees how it is
 	}
 	s.Conditions = o.conditions(d, actErr)
 	return s

@@ -13,6 +13,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -21,6 +22,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/yaml"
 
 	"metastore.io/metastore/api/v1alpha1"
 )
@@ -28,6 +30,9 @@ import (
 var (
 	scheme = runtime.NewScheme()
 	config *rest.Config
+	// shipped is the config of a user with the rights that the operator is shipped
+	// with, and no others.
+	shipped *rest.Config
 	// kube reads and writes without a cache, with every right.
 	kube client.WithWatch
 	// nodes runs every pod of the suite.
@@ -57,7 +62,9 @@ var _ = BeforeSuite(func() {
 		ControlPlaneStartTimeout: 2 * time.Minute,
 		ControlPlaneStopTimeout:  time.Minute,
 	}
-	env.ControlPlane.GetAPIServer().Configure().Append("disable-admission-plugins", "ServiceAccount")
+	env.ControlPlane.GetAPIServer().Configure().
+		Append("disable-admission-plugins", "ServiceAccount").
+		Append("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
 	var err error
 	config, err = env.Start()
 	Expect(err).NotTo(HaveOccurred())
@@ -72,6 +79,7 @@ var _ = BeforeSuite(func() {
 	Expect(err).NotTo(HaveOccurred())
 	startControllers(kubeconfig)
 	makeWorld(context.Background())
+	shipped = grantShippedRole(context.Background(), env)
 	nodes = startKubelet()
 })
 
@@ -95,6 +103,23 @@ func startControllers(kubeconfig []byte) {
 		Expect(cmd.Process.Kill()).To(Succeed())
 		<-ended
 	})
+}
+
+// grantShippedRole makes a user with the role of config/rbac.
+func grantShippedRole(ctx context.Context, env *envtest.Environment) *rest.Config {
+	text, err := os.ReadFile(filepath.Join("..", "..", "config", "rbac", "role.yaml"))
+	Expect(err).NotTo(HaveOccurred())
+	role := &rbacv1.ClusterRole{}
+	Expect(yaml.UnmarshalStrict(text, role)).To(Succeed())
+	Expect(kube.Create(ctx, role)).To(Succeed())
+	Expect(kube.Create(ctx, &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "operator"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: "operator"}},
+	})).To(Succeed())
+	user, err := env.AddUser(envtest.User{Name: "operator"}, config)
+	Expect(err).NotTo(HaveOccurred())
+	return user.Config()
 }
 
 func freePort() int {

@@ -151,11 +151,11 @@ func (f *fixture) awaitReady() {
 }
 
 // reconciler is one operator's worth of state, with clocks made for tests.
-func (f *fixture) reconciler(c client.Client, access member.Access) *Reconciler {
+func (f *fixture) reconciler(c client.Client, live client.Reader, access member.Access) *Reconciler {
 	limits := plan.DefaultLimits()
 	limits.RepairGrace, limits.RepairInterval = 200*time.Millisecond, 0
 	return &Reconciler{
-		Client: c, Live: kube, Events: f.events, ServerImage: "registry.test/metastore:1", Limits: limits, Now: time.Now,
+		Client: c, Live: live, Events: f.events, ServerImage: "registry.test/metastore:1", Limits: limits, Now: time.Now,
 		Members: func(*v1alpha1.MetaStoreCluster) member.Access { return access },
 		Pace: Pace{
 			Step: 10 * time.Millisecond, Busy: 100 * time.Millisecond, Steady: time.Second,
@@ -164,15 +164,15 @@ func (f *fixture) reconciler(c client.Client, access member.Access) *Reconciler 
 	}
 }
 
-// startOperator runs a whole manager on the fixture's namespace, as the user
-// whose config is given, and returns what stops it.
+// startOperator runs a whole manager on the fixture's namespace, with the rights
+// that the operator is shipped with, and returns what stops it.
 func (f *fixture) startOperator() (stop func()) {
-	mgr, err := ctrl.NewManager(config, ctrl.Options{
+	mgr, err := ctrl.NewManager(shipped, ctrl.Options{
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"}, Cache: CacheOptions(f.namespace),
 		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	Expect(err).NotTo(HaveOccurred())
-	Expect(f.reconciler(mgr.GetClient(), f.fake).SetupWithManager(mgr)).To(Succeed())
+	Expect(f.reconciler(mgr.GetClient(), mgr.GetAPIReader(), f.fake).SetupWithManager(mgr)).To(Succeed())
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()

@@ -139,7 +139,7 @@ func (w *World) replaceLearner(op v1alpha1.OperationType, m Member, reason strin
 	if w.Now.Before(until) {
 		return wait(op, m.Ordinal, until, reason, "%s; it is replaced if that does not change", explain(m.Ordinal, reason))
 	}
-	if !m.Started {
+	if _, ok := w.Volumes[m.Ordinal]; !m.Started && ok {
 		return act(op, m.Ordinal, step(DeleteVolume, m.Ordinal), reason, "%s; it needs an empty volume", explain(m.Ordinal, reason))
 	}
 	return w.giveUp(op, m, reason, "%s; it joins afresh", explain(m.Ordinal, reason))
