@@ -38,6 +38,7 @@ type member struct {
 	// fail, when set, is what proposals and read barriers answer.
 	fail     error
 	barriers int
+	bodies   [][]byte // of the commands applied
 }
 
 func newMember(t *testing.T, o watch.Options) *member {
@@ -67,6 +68,9 @@ func (b *member) apply(e state.Entry) (state.EntryResult, error) {
 	defer b.mu.Unlock()
 	if b.fail != nil {
 		return state.EntryResult{}, b.fail
+	}
+	for _, c := range e.Commands {
+		b.bodies = append(b.bodies, c.Body)
 	}
 	b.index++
 	e.Index, e.Term = b.index, 5
