@@ -198,7 +198,7 @@ func TestDamageIsFound(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	path := writeFile(t, nil)
-	for range 400 {
+	for range 150 {
 		bad := bytes.Clone(content)
 		switch r.IntN(3) {
 		case 0:
