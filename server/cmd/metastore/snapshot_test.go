@@ -111,7 +111,8 @@ type dataset struct {
 	leases       []clientv3.LeaseID
 }
 
-// fill writes 20,000 keys with history, leases, deleted keys and a compaction.
+// fill writes 20,000 keys with history, leases, deleted keys and a compaction, and
+// a user with a role.
 func fill(t *testing.T, c *clientv3.Client) dataset {
 	t.Helper()
 	const keys, perTxn = 20_000, 100
@@ -143,6 +144,13 @@ func fill(t *testing.T, c *clientv3.Client) dataset {
 		}
 		d.leases = append(d.leases, l.ID)
 	}
+	_, err1 := c.RoleAdd(ctx, "reader")
+	_, err2 := c.RoleGrantPermission(ctx, "reader", "key/", "key0", clientv3.PermissionType(clientv3.PermRead))
+	_, err3 := c.UserAdd(ctx, "guest", "secret")
+	_, err4 := c.UserGrantRole(ctx, "guest", "reader")
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		t.Fatal(err)
+	}
 	round(0, keys, "first")
 	round(1000, 3000, "leased", clientv3.WithLease(d.leases[0]))
 	early := write(clientv3.OpDelete("key/005", clientv3.WithPrefix()))
@@ -164,7 +172,8 @@ func fill(t *testing.T, c *clientv3.Client) dataset {
 	return d
 }
 
-// wantSame compares two stores: keys and hashes at revisions, and leases.
+// wantSame compares two stores: keys and hashes at revisions, and leases; and
+// looks for the user and the role.
 func wantSame(t *testing.T, got, want *clientv3.Client, d dataset) {
 	t.Helper()
 	ctx := within(t, 20*time.Second)
@@ -193,6 +202,11 @@ func wantSame(t *testing.T, got, want *clientv3.Client, d dataset) {
 		if g.GrantedTTL != w.GrantedTTL || g.TTL <= 0 || !slices.EqualFunc(sorted(g.Keys), sorted(w.Keys), bytes.Equal) {
 			t.Errorf("lease %x: TTL %d of %d with %d keys, want one of %d with %d keys", id, g.TTL, g.GrantedTTL, len(g.Keys), w.GrantedTTL, len(w.Keys))
 		}
+	}
+	user, err1 := got.UserGet(ctx, "guest")
+	role, err2 := got.RoleGet(ctx, "reader")
+	if err := errors.Join(err1, err2); err != nil || !slices.Equal(user.Roles, []string{"reader"}) || len(role.Perm) != 1 || string(role.Perm[0].RangeEnd) != "key0" {
+		t.Errorf("user %v, role %v: %v", user, role, err)
 	}
 	if _, err := got.Get(ctx, "x", clientv3.WithRev(d.revs[0]-1)); !errors.Is(err, rpctypes.ErrCompacted) {
 		t.Errorf("a read before the compacted revision: %v", err)
