@@ -11,6 +11,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"k8s.io/klog/v2"
 )
 
 // How long things may take on a small, busy machine. They are limits, not
@@ -30,6 +31,7 @@ func TestE2E(t *testing.T) {
 		t.Skip("needs a Kubernetes with the project's images on it: run `make e2e`")
 	}
 	RegisterFailHandler(Fail)
+	klog.SetLogger(GinkgoLogr) // what client-go says of forwarded connections belongs to the spec
 	SetDefaultEventuallyPollingInterval(pollInterval)
 	RunSpecs(t, "MetaStore on Kubernetes")
 }

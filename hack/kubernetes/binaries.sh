@@ -26,7 +26,7 @@ version_flags() {
 }
 
 # stamp FOLDER: changes when the sources or the pinned versions do.
-stamp() { cat "$KUBE_DIR/src/$1"/go.{mod,sum} "$KUBE_DIR/src/$1"/*.go "$KUBE_DIR/src/$1"/*/*.go 2>/dev/null | sha256sum | cut -c1-16; }
+stamp() { (cd "$KUBE_DIR/src/$1" && find . -type f | LC_ALL=C sort | xargs sha256sum) | sha256sum | cut -c1-16; }
 
 is_there() { [ -x "$BIN/$1" ] && grep -qx -e "$(stamp "$2")" -e bundle "$BIN/.$1.stamp" 2>/dev/null; }
 
