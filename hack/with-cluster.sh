@@ -63,8 +63,8 @@ kind_down() { "$KIND" delete cluster --quiet --name $kind_name --kubeconfig "$KU
 kind_hint() { echo "export KUBECONFIG=$KUBECONFIG"; }
 
 local_up() {
-  mkdir -p "$cache"
-  exec 9>"$cache/local.lock" # held as long as we live; what we start closes it
+  [ "$(id -u)" = 0 ] || die "the local Kubernetes needs root; without root, use docker or a KUBECONFIG"
+  exec 9>/run/metastore-local.lock # held as long as we live; what we start closes it
   flock -n 9 || { echo "waiting for another run that uses the local Kubernetes"; flock 9; }
   hack/kubernetes/cluster.sh up
   hack/kubernetes/cluster.sh load dist/metastore.tar dist/metastore-operator.tar
