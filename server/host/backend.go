@@ -23,8 +23,11 @@ func (h *Host) Hub() *watch.Hub { return h.c.Hub }
 // Status is what is known of the group here.
 func (h *Host) Status() replica.Status {
 	s := h.replica.Status()
-	s.Applied, _ = h.machine.Load().Applied()
+	m := h.machine.Load()
+	s.Applied, _ = m.Applied()
 	s.Committed = max(s.Committed, s.Applied)
+	// As the state says now: raft's owner may not have seen a snapshot yet.
+	s.Learner = m.IsLearner(h.c.ID)
 	s.Pending, _ = h.replica.Proposals.Counts()
 	return s
 }

@@ -131,8 +131,6 @@ type modelRun struct {
 	s     *Store
 	m     *model
 	space int
-	// readers' revision while a batch is staged.
-	published int64
 }
 
 func TestStoreAgainstModel(t *testing.T) {

@@ -185,7 +185,7 @@ func (t *tree) mergeAround(b *branch, i, height int) {
 // merge moves the child right of slot i into the i-th when both are small.
 func (t *tree) merge(b *branch, i, height int) bool {
 	l, r := b.kids[i], b.kids[i+1]
-	merged := false
+	var merged bool
 	if height == 0 {
 		merged = t.takeLeaf(t.leaves.at(l), t.leaves.at(r))
 	} else {

@@ -26,7 +26,9 @@ const (
 	markerFile = "MARKER"
 	logDir     = "log"
 	engineDir  = "engine"
-	tmpDir     = "tmp"
+	// fixturesDir holds the certificates that auto TLS makes before all else.
+	fixturesDir = "fixtures"
+	tmpDir      = "tmp"
 
 	// markerFormat is the version of the whole data dir's layout.
 	markerFormat   = 1
@@ -121,7 +123,7 @@ func (d *dataDir) checkUnused() error {
 		return fmt.Errorf("list the data dir: %w", err)
 	}
 	for _, n := range names {
-		if n != lockFile && n != "lost+found" && n != markerFile+".new" {
+		if n != lockFile && n != fixturesDir && n != "lost+found" && n != markerFile+".new" {
 			return exitf(ExitForeign, "the data dir %s holds %q but no MetaStore marker; give --data-dir an empty folder or the right one", d.dir, n)
 		}
 	}

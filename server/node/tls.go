@@ -21,10 +21,10 @@ const selfSignedYears = 1
 
 func newTLS(c *Config) (tlsConfigs, error) {
 	var t tlsConfigs
-	if err := selfSign(&c.ClientTLS, c.ClientAutoTLS, c.ListenClientURLs, path.Join(c.DataDir, "fixtures", "client")); err != nil {
+	if err := selfSign(&c.ClientTLS, c.ClientAutoTLS, c.ListenClientURLs, path.Join(c.DataDir, fixturesDir, "client")); err != nil {
 		return t, fmt.Errorf("--auto-tls: %w", err)
 	}
-	if err := selfSign(&c.PeerTLS, c.PeerAutoTLS, c.ListenPeerURLs, path.Join(c.DataDir, "fixtures", "peer")); err != nil {
+	if err := selfSign(&c.PeerTLS, c.PeerAutoTLS, c.ListenPeerURLs, path.Join(c.DataDir, fixturesDir, "peer")); err != nil {
 		return t, fmt.Errorf("--peer-auto-tls: %w", err)
 	}
 	var err error

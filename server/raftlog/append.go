@@ -14,8 +14,11 @@ func (l *Log) needsDisk(writes []Write) bool {
 		if len(w.Entries) > 0 || w.Reset != nil {
 			return true
 		}
-		hard, newest := hardStateOf(w.HardState), l.Group(w.Group).newest
-		if hard != (hardState{}) && (hard.term != newest.term || hard.vote != newest.vote) {
+		g, hard := l.Group(w.Group), hardStateOf(w.HardState)
+		if hard == (hardState{}) {
+			continue
+		}
+		if hard.term != g.newest.term || hard.vote != g.newest.vote || (w.Durable && hard.commit > g.recorded.hard.commit) {
 			return true
 		}
 	}

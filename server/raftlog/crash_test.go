@@ -303,3 +303,25 @@ func sameContents(a, b [2]content) bool {
 	}
 	return true
 }
+
+// A process that ends between the renaming of a new segment and the sync of the
+// folder finds the segment at its next start, appends to it and answers. A power
+// cut must not take its name then.
+func TestNewSegmentOfACutOffAppendStays(t *testing.T) {
+	for seed := range uint64(30) {
+		d := newDisk(t, seed)
+		l := mustOpen(t, testOptions(d))
+		must(t, l.Append([]Write{{Group: 1, Entries: run(1, 1, 3, 1000)}}))
+		d.FailSync(1) // the new segment's header, the folder
+		if err := l.Append([]Write{{Group: 1, Entries: run(4, 1, 1, 2000)}}); err == nil {
+			t.Fatal("the sync of the folder succeeds, so that this tests nothing")
+		}
+		l = mustOpen(t, testOptions(d))
+		must(t, l.Append([]Write{{Group: 1, Entries: run(4, 1, 1, 100)}}))
+		d.Crash()
+		l = mustOpen(t, testOptions(d))
+		if last := l.Group(1).LastIndex(); last != 4 {
+			t.Fatalf("seed %d: the log ends at %d after 4 was synced", seed, last)
+		}
+	}
+}

@@ -39,8 +39,11 @@ type Options struct {
 type Write struct {
 	Group GroupID
 	// HardState is nil when it is unchanged. One that moves the commit index
-	// alone is not written by itself; see the package comment.
+	// alone is not written by itself, unless Durable says so; see the package
+	// comment.
 	HardState *raftpb.HardState
+	// Durable wants the commit index of HardState on disk too.
+	Durable bool
 	// Entries are contiguous and replace what the log has from the first one's
 	// index on. The log keeps them: they must not change any more.
 	Entries []*raftpb.Entry
@@ -136,7 +139,7 @@ func (l *Log) Close() error {
 		err = l.seal()
 	}
 	err = errors.Join(err, l.closeFiles())
-	l.fail(errClosed)
+	_ = l.fail(errClosed) // what came before is what counts
 	return err
 }
 

@@ -100,8 +100,13 @@ func (l *Log) create() error {
 	return nil
 }
 
-// recover replays the segments, ascending, and cuts a torn tail.
+// recover replays the segments, ascending, and cuts a torn tail. Their names are
+// made durable first: the process before may have been killed between the
+// renaming of a new segment and the sync of the folder.
 func (l *Log) recover(seqs []uint64) error {
+	if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
+		return err
+	}
 	var r *replayer
 	for i, seq := range seqs {
 		if seq != seqs[0]+uint64(i) {

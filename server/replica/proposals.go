@@ -153,13 +153,6 @@ func (p *Proposals) Stop() {
 	}
 }
 
-// hasWaiting reports whether takeEntry or takeChange would give something.
-func (p *Proposals) hasWaiting() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.waiting) > 0 || len(p.changes) > 0
-}
-
 // takeEntry moves waiting commands into one entry and returns its bytes and
 // first sequence number; nil when nothing waits. The raft owner proposes it and
 // calls either sent or returned.

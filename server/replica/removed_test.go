@@ -8,7 +8,6 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"metastore.io/metastore/server/disk/memdisk"
-	"metastore.io/metastore/server/engine"
 	"metastore.io/metastore/server/engine/memory"
 	"metastore.io/metastore/server/raftlog"
 	"metastore.io/metastore/server/state"
@@ -26,7 +25,7 @@ func newReplica(t *testing.T) *Replica {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := state.Open(state.Options{Engine: e, Group: engine.GroupID(testGroup)})
+	m, err := state.Open(state.Options{Engine: e, Group: testGroup})
 	if err != nil {
 		t.Fatal(err)
 	}

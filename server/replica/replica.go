@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync/atomic"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
+	"google.golang.org/protobuf/proto"
 
 	"metastore.io/metastore/server/raftlog"
 	"metastore.io/metastore/server/state"
@@ -56,6 +58,8 @@ type Replica struct {
 	// appends counts Append works handed out and not yet done.
 	// Invariant: 0 <= appends.
 	appends int
+	// held are applies that wait for the log, oldest first, see hold.
+	held []heldApply
 	// committedTerm is the highest term of a committed entry seen.
 	committedTerm uint64
 	leader        uint64
@@ -136,6 +140,14 @@ type Append struct {
 	Write     raftlog.Write
 	Snapshot  *raftpb.Snapshot
 	responses []*raftpb.Message
+	done      bool
+}
+
+// heldApply is an Apply that must not begin before its gate is durable; a nil
+// gate only keeps the order.
+type heldApply struct {
+	apply *Apply
+	gate  *Append
 }
 
 // Empty reports that there is nothing to write.
@@ -208,6 +220,11 @@ func (r *Replica) Campaign() error { return r.node.Campaign() }
 // Ready proposes what waits and returns raft's next work, or false when there
 // is none.
 func (r *Replica) Ready() (Work, bool) {
+	if len(r.held) > 0 && (r.held[0].gate == nil || r.held[0].gate.done) {
+		a := r.held[0].apply
+		r.held = shift(r.held, 1)
+		return Work{Apply: a}, true
+	}
 	r.flush()
 	if !r.node.HasReady() {
 		return Work{}, false
@@ -230,8 +247,33 @@ func (r *Replica) Ready() (Work, bool) {
 			w.Messages = append(w.Messages, m)
 		}
 	}
+	r.hold(&w)
 	r.publishStatus()
 	return w, true
+}
+
+// hold keeps a committed membership change from being applied before its commit
+// index is durable here. Else this member could restart with the old members,
+// while the one that was removed has left for good: of two voters, the one that
+// stays could then never lead again. What comes behind keeps its order.
+func (r *Replica) hold(w *Work) {
+	if w.Apply == nil {
+		return
+	}
+	var gate *Append
+	if slices.ContainsFunc(w.Apply.Entries, func(e *raftpb.Entry) bool { return e.GetType() == raftpb.EntryConfChange }) {
+		if w.Append == nil {
+			w.Append = &Append{Write: raftlog.Write{Group: r.group}}
+			r.appends++
+		}
+		gate = w.Append
+		gate.Write.HardState = proto.CloneOf(r.node.BasicStatus().HardState)
+		gate.Write.Durable = true
+	}
+	if gate != nil || len(r.held) > 0 {
+		r.held = append(r.held, heldApply{w.Apply, gate})
+		w.Apply = nil
+	}
 }
 
 // flush proposes waiting commands and changes and starts a round of reads.
@@ -337,6 +379,7 @@ func (r *Replica) applyWork(m *raftpb.Message) *Apply {
 // peers that waited for it.
 func (r *Replica) AppendDone(a *Append) ([]*raftpb.Message, error) {
 	r.appends--
+	a.done = true
 	var out []*raftpb.Message
 	for _, m := range a.responses {
 		if m.GetTo() != r.id {

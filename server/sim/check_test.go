@@ -123,6 +123,7 @@ func (w *world) checkMembers() {
 		}
 		w.tracef("%d ends with hash %x at revision %d", m.id, hash, machine.KV().Rev())
 		w.truth.compareKeys(m.process, w.truth.index)
+		w.checkRevoked(m.process)
 		if first == nil {
 			first, firstHash = m, hash
 		}
@@ -146,9 +147,14 @@ func (w *world) checkAcknowledged() {
 			w.failf("%s %s was acknowledged at index %d of term %d, which holds term %d", o.kind, o.key, o.index, o.term, e.term)
 		}
 	}
+}
+
+// checkRevoked asserts that no member holds a lease whose revocation was
+// acknowledged.
+func (w *world) checkRevoked(r *process) {
 	for id, h := range w.leases.known {
-		if h.revoked && !h.ended {
-			w.failf("lease %x was revoked and goes on", id)
+		if _, there := r.machine.Load().Leases().Lookup(id); h.revoked && there {
+			w.failf("member %d: lease %x was revoked and goes on", r.m.id, id)
 		}
 	}
 }

@@ -172,9 +172,6 @@ func (r *process) writeMarker(starts uint64) error {
 
 func (r *process) openStorage() (err error) {
 	w := r.w
-	if err := r.syncLogNames(); err != nil {
-		return err
-	}
 	r.log, err = raftlog.Open(raftlog.Options{
 		FS: r.fs, Dir: logDir, SegmentSizeBytes: w.p.segmentBytes, CacheBytes: w.p.cacheBytes,
 		Rand: salt{w},
@@ -191,16 +188,6 @@ func (r *process) openStorage() (err error) {
 		return fmt.Errorf("open the state: %w", err)
 	}
 	r.machine.Store(machine)
-	return nil
-}
-
-// syncLogNames makes good what raftlog.Open leaves out: after a kill between the
-// renaming of a new segment and the sync of its folder, the segment is there and
-// is written to, but its name is lost with the power.
-func (r *process) syncLogNames() error {
-	if err := r.fs.SyncDir(logDir); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	return nil
 }
 

@@ -52,7 +52,7 @@ type process struct {
 	applies    []applyJob
 
 	appliedIndex, flushedIndex uint64
-	leader, leaderTerm         uint64
+	leaderTerm                 uint64
 	primary                    *lease.Registry
 
 	offered   *imported
@@ -66,7 +66,6 @@ type process struct {
 	ops      []*op
 	changing *change
 	renewals []*renewal
-	streams  []*watcher
 }
 
 type applyJob struct {

@@ -165,6 +165,13 @@ func (m *Machine) Member(id uint64) (Member, bool) {
 	return c.members[i].Clone(), true
 }
 
+// IsLearner tells whether a member has no vote.
+func (m *Machine) IsLearner(id uint64) bool {
+	c := m.published.Load().cluster
+	i, found := c.find(id)
+	return found && c.members[i].Learner
+}
+
 // Removed tells whether a member with this ID was removed for ever.
 func (m *Machine) Removed(id uint64) bool { return m.published.Load().cluster.isRemoved(id) }
 

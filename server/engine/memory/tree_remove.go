@@ -17,7 +17,7 @@ func (t *tree) remove(key []byte) bool {
 		return false
 	}
 	t.rows--
-	for t.root.kids != nil && len(t.root.kids) == 1 {
+	for len(t.root.kids) == 1 {
 		t.root = t.root.kids[0]
 	}
 	return true
