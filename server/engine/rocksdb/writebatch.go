@@ -87,7 +87,7 @@ func (w *batchBuilder) deleteRange(b *engine.Batch, i int, op engine.Op, rows ro
 	if err == nil {
 		err = putsBefore(b, i, op, one)
 	}
-	if err != errLargeRange {
+	if !errors.Is(err, errLargeRange) {
 		return err
 	}
 	w.rep, w.ops = w.rep[:start], ops
