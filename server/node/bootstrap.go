@@ -25,7 +25,7 @@ const (
 	joinTimeout = 20 * time.Second
 	joinRetry   = 300 * time.Millisecond
 	// probeTimeout bounds the question whether a new cluster is there already.
-	probeTimeout = 500 * time.Millisecond
+	probeTimeout = 2 * time.Second
 )
 
 // identity is what a first start finds out.

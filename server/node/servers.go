@@ -230,13 +230,21 @@ func (s *servers) close() {
 	s.running.Wait()
 }
 
-// serveMembers answers a member that wants to join. Only a member that knows
-// the whole membership may answer: a joiner knows nothing yet.
+// membersBarrier is how long serveMembers waits for the newest membership.
+const membersBarrier = 200 * time.Millisecond
+
+// serveMembers answers a member that wants to join, or to start anew: with the
+// newest membership where there is a leader, else with what is known here.
 func (n *Node) serveMembers(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(r.Context(), membersBarrier)
 	defer cancel()
 	if err := n.host.ReadBarrier(ctx); err != nil {
-		http.Error(w, "no leader at the moment: "+err.Error(), http.StatusServiceUnavailable)
+		// Without a leader what is known here still tells who has started
+		// before; a joiner that is not in it asks again.
+		n.c.Logger.Debug("members told without a leader", "error", err)
+	}
+	if n.host.Machine().ClusterID() == 0 {
+		http.Error(w, "this member is joining itself and knows nobody yet", http.StatusServiceUnavailable)
 		return
 	}
 	info := peer.ClusterInfo{ClusterID: strconv.FormatUint(n.host.Status().ClusterID, 16)}

@@ -152,7 +152,8 @@ func TestLostDataIsNoticed(t *testing.T) {
 	for _, state := range []string{"new", "existing"} {
 		t.Run(state, func(t *testing.T) {
 			members := startCluster(t, node.EngineMemory, 3)
-			m := members[1]
+			// The leader: the others do not even agree who leads when it asks.
+			m := leader(t, members)
 			m.kill()
 			m.dir += "-emptied"
 			m.state = state
