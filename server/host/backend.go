@@ -174,9 +174,17 @@ func (h *Host) Unreachable(id uint64) {
 // IsRemoved tells whether a member was removed for ever.
 func (h *Host) IsRemoved(id uint64) bool { return h.machine.Load().Removed(id) }
 
-// RemovedByPeers takes the peers' word that this member was removed while it
-// was down.
-func (h *Host) RemovedByPeers() { h.removedSelf() }
+// RemovedByPeers takes a peer's word that this member was removed. Until then a
+// removed member stays and votes: the others may need it to learn that its
+// removal was committed.
+func (h *Host) RemovedByPeers() {
+	h.removed.Do(func() {
+		h.c.Logger.Warn("this member was removed from the cluster", "member", fmt.Sprintf("%x", h.c.ID))
+		if h.c.OnRemoved != nil {
+			h.c.OnRemoved()
+		}
+	})
+}
 
 // errForwarded is a leader's refusal that has no sentinel here.
 var errForwarded = errors.New("host: the leader refused")

@@ -106,7 +106,7 @@ func (h *Host) answer(ctx context.Context, kind string, body []byte) callAnswer 
 	default:
 		err = fmt.Errorf("unknown request %q", kind)
 	}
-	if errors.Is(err, lease.ErrNotPrimary) {
+	if errors.Is(err, lease.ErrNotPrimary) || errors.Is(err, errMoved) {
 		return callAnswer{NotLeader: true}
 	}
 	if err != nil {

@@ -175,6 +175,9 @@ func (h *Host) Close() {
 
 // fail stops the member: the log or the engine failed, or an invariant broke.
 func (h *Host) fail(err error) {
+	if h.ctx.Err() != nil {
+		return // it is stopping already
+	}
 	h.c.Logger.Error("member stops", "member", fmt.Sprintf("%x", h.c.ID), "error", err)
 	h.cancel(err)
 	h.replica.Proposals.Stop()

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"metastore.io/metastore/server/replica"
@@ -34,10 +35,24 @@ func (h *Host) ChangeMembers(ctx context.Context, c state.MemberChange) ([]state
 	return a.Members, nil
 }
 
-// changeMembers runs on the leader, one change at a time.
+// errMoved: this member led when it was asked and does not any more; nothing
+// was done.
+var errMoved = errors.New("host: leadership has moved")
+
+// changeMembers runs on the leader, one change at a time. A leader that is to be
+// removed hands over first: it could hold entries that nobody else has, and of
+// two voters the other could then not be elected without it.
 func (h *Host) changeMembers(ctx context.Context, c state.MemberChange) ([]state.Member, error) {
 	h.changing.Lock()
 	defer h.changing.Unlock()
+	if c.Kind == state.Remove && c.Member.ID == h.c.ID {
+		if err := h.HandOver(ctx); err != nil {
+			return nil, err
+		}
+		if !h.Status().IsLeader() {
+			return nil, errMoved
+		}
+	}
 	// A leader's first round of reads ends after all earlier changes are
 	// applied, so that raft does not refuse this one as a second at a time.
 	if err := h.ReadBarrier(ctx); err != nil {

@@ -132,23 +132,25 @@ func (h *Host) runLog() {
 }
 
 func (h *Host) writeAppends(appends []*replica.Append) error {
-	writes := make([]raftlog.Write, 0, len(appends))
-	for _, a := range appends {
-		if a.Snapshot != nil {
-			// The state comes first: a log that begins after an index that no
-			// state holds could not be recovered from.
-			if err := h.install(a); err != nil {
-				return err
-			}
+	begin := 0
+	for i, a := range appends {
+		if a.Snapshot == nil {
+			continue
 		}
-		if !a.Empty() {
-			writes = append(writes, a.Write)
+		// What came before is written first, since an apply before the
+		// installation may wait for it. The state comes before the log: a log
+		// that begins after an index that no state holds could not be recovered
+		// from.
+		if err := h.write(appends[begin:i]); err != nil {
+			return err
 		}
+		if err := h.install(a); err != nil {
+			return err
+		}
+		begin = i
 	}
-	if len(writes) > 0 {
-		if err := h.c.Log.Append(writes); err != nil {
-			return fmt.Errorf("append to the log: %w", err)
-		}
+	if err := h.write(appends[begin:]); err != nil {
+		return err
 	}
 	h.inbox.do(func(r *replica.Replica) error {
 		for _, a := range appends {
@@ -160,6 +162,25 @@ func (h *Host) writeAppends(appends []*replica.Append) error {
 		}
 		return nil
 	})
+	return nil
+}
+
+// write makes a run of appends durable.
+func (h *Host) write(appends []*replica.Append) error {
+	writes := make([]raftlog.Write, 0, len(appends))
+	for _, a := range appends {
+		if !a.Empty() {
+			writes = append(writes, a.Write)
+		}
+	}
+	if len(writes) > 0 {
+		if err := h.c.Log.Append(writes); err != nil {
+			return fmt.Errorf("append to the log: %w", err)
+		}
+	}
+	for _, a := range appends {
+		a.Durable()
+	}
 	return nil
 }
 
@@ -213,6 +234,13 @@ func (h *Host) apply(job applyJob) error {
 		job.done <- err
 		return err
 	}
+	if gate := job.entries.Gate(); gate != nil {
+		select {
+		case <-gate:
+		case <-h.ctx.Done():
+			return replica.ErrStopped
+		}
+	}
 	done, err := h.applier.Apply(job.entries)
 	if err != nil {
 		return err
@@ -223,9 +251,6 @@ func (h *Host) apply(job applyJob) error {
 	if len(done.Changes) > 0 || done.MembersUpdated {
 		h.membersChanged(done.Changes)
 	}
-	if done.Removed {
-		h.removedSelf()
-	}
 	h.upkeep.applied(done.Index)
 	return nil
 }
@@ -235,13 +260,4 @@ func (h *Host) membersChanged(changes []state.MemberChange) {
 	for _, c := range changes {
 		h.c.Logger.Info("member change applied", "change", c.Kind.String(), "member", fmt.Sprintf("%x", c.Member.ID))
 	}
-}
-
-func (h *Host) removedSelf() {
-	h.removed.Do(func() {
-		h.c.Logger.Warn("this member was removed from the cluster", "member", fmt.Sprintf("%x", h.c.ID))
-		if h.c.OnRemoved != nil {
-			h.c.OnRemoved()
-		}
-	})
 }

@@ -65,7 +65,7 @@ func (t *Transport) acceptStream(w http.ResponseWriter, r *http.Request, from ui
 	defer t.release(conn)
 	_, err = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + upgradeToken + "\r\n\r\n"))
 	if err == nil {
-		err = t.receive(conn, rw.Reader)
+		err = t.receive(conn, rw.Reader, from)
 	}
 	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 		t.c.Logger.Debug("peer stream ended", "peer", fmt.Sprintf("%x", from), "error", err)
@@ -92,7 +92,7 @@ func (t *Transport) release(conn net.Conn) {
 }
 
 // receive hands messages on until the stream fails, and answers signs of life.
-func (t *Transport) receive(conn net.Conn, r *bufio.Reader) error {
+func (t *Transport) receive(conn net.Conn, r *bufio.Reader, from uint64) error {
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -106,6 +106,9 @@ func (t *Transport) receive(conn net.Conn, r *bufio.Reader) error {
 		group, m, err := readFrame(r)
 		if err != nil {
 			return err
+		}
+		if t.c.Handler.IsRemoved(from) {
+			return ErrRemoved // it hears so when it connects again
 		}
 		if m == nil {
 			continue

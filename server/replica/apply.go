@@ -13,7 +13,6 @@ import (
 // Applier is the apply owner's half: it brings committed entries into the state
 // machine, in order, and answers those who wait for them.
 type Applier struct {
-	id        uint64
 	machine   *atomic.Pointer[state.Machine]
 	proposals *Proposals
 	reads     *Reads
@@ -29,8 +28,6 @@ type Applied struct {
 	// MembersUpdated: members changed without a membership change, as when one
 	// gets new peer URLs.
 	MembersUpdated bool
-	// Removed: this member is not one any more.
-	Removed bool
 	// Superseded: commands went back to Proposals, so the raft owner has to
 	// look there.
 	Superseded bool
@@ -40,7 +37,7 @@ type Applied struct {
 // once, in order, after the revision is readable (invariant 5).
 func (r *Replica) Applier(publish func([]state.RevisionEvents)) *Applier {
 	return &Applier{
-		id: r.id, machine: r.storage.machine, publish: publish,
+		machine: r.storage.machine, publish: publish,
 		proposals: r.Proposals, reads: r.Reads,
 	}
 }
@@ -78,7 +75,6 @@ func (a *Applier) Apply(w *Apply) (Applied, error) {
 		}
 		if e.Change != nil && out.Entries[i].Change.Applied {
 			done.Changes = append(done.Changes, *e.Change)
-			done.Removed = done.Removed || (e.Change.Kind == state.Remove && e.Change.Member.ID == a.id)
 		}
 	}
 	done.Superseded = a.proposals.superseded(done.Index)

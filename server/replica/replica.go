@@ -58,8 +58,6 @@ type Replica struct {
 	// appends counts Append works handed out and not yet done.
 	// Invariant: 0 <= appends.
 	appends int
-	// held are applies that wait for the log, oldest first, see hold.
-	held []heldApply
 	// committedTerm is the highest term of a committed entry seen.
 	committedTerm uint64
 	leader        uint64
@@ -140,14 +138,17 @@ type Append struct {
 	Write     raftlog.Write
 	Snapshot  *raftpb.Snapshot
 	responses []*raftpb.Message
-	done      bool
+	// durable is closed by Durable; nil when nobody waits for it.
+	durable chan struct{}
 }
 
-// heldApply is an Apply that must not begin before its gate is durable; a nil
-// gate only keeps the order.
-type heldApply struct {
-	apply *Apply
-	gate  *Append
+// Durable tells, once, that everything in Write is durable. The log's owner
+// calls it before AppendDone is reached, and before it begins what comes
+// behind.
+func (a *Append) Durable() {
+	if a.durable != nil {
+		close(a.durable)
+	}
 }
 
 // Empty reports that there is nothing to write.
@@ -159,6 +160,16 @@ func (a *Append) Empty() bool {
 type Apply struct {
 	Entries  []*raftpb.Entry
 	response *raftpb.Message
+	gate     *Append
+}
+
+// Gate is closed when the Apply may begin; nil when it may at once. What comes
+// behind it waits too.
+func (a *Apply) Gate() <-chan struct{} {
+	if a.gate == nil {
+		return nil
+	}
+	return a.gate.durable
 }
 
 // Tick advances raft's clock by one tick.
@@ -220,11 +231,6 @@ func (r *Replica) Campaign() error { return r.node.Campaign() }
 // Ready proposes what waits and returns raft's next work, or false when there
 // is none.
 func (r *Replica) Ready() (Work, bool) {
-	if len(r.held) > 0 && (r.held[0].gate == nil || r.held[0].gate.done) {
-		a := r.held[0].apply
-		r.held = shift(r.held, 1)
-		return Work{Apply: a}, true
-	}
 	r.flush()
 	if !r.node.HasReady() {
 		return Work{}, false
@@ -247,33 +253,27 @@ func (r *Replica) Ready() (Work, bool) {
 			w.Messages = append(w.Messages, m)
 		}
 	}
-	r.hold(&w)
+	r.gate(&w)
 	r.publishStatus()
 	return w, true
 }
 
-// hold keeps a committed membership change from being applied before its commit
+// gate keeps a committed membership change from being applied before its commit
 // index is durable here. Else this member could restart with the old members,
 // while the one that was removed has left for good: of two voters, the one that
-// stays could then never lead again. What comes behind keeps its order.
-func (r *Replica) hold(w *Work) {
-	if w.Apply == nil {
+// stays could then never lead again.
+func (r *Replica) gate(w *Work) {
+	if w.Apply == nil || !slices.ContainsFunc(w.Apply.Entries, func(e *raftpb.Entry) bool { return e.GetType() == raftpb.EntryConfChange }) {
 		return
 	}
-	var gate *Append
-	if slices.ContainsFunc(w.Apply.Entries, func(e *raftpb.Entry) bool { return e.GetType() == raftpb.EntryConfChange }) {
-		if w.Append == nil {
-			w.Append = &Append{Write: raftlog.Write{Group: r.group}}
-			r.appends++
-		}
-		gate = w.Append
-		gate.Write.HardState = proto.CloneOf(r.node.BasicStatus().HardState)
-		gate.Write.Durable = true
+	if w.Append == nil {
+		w.Append = &Append{Write: raftlog.Write{Group: r.group}}
+		r.appends++
 	}
-	if gate != nil || len(r.held) > 0 {
-		r.held = append(r.held, heldApply{w.Apply, gate})
-		w.Apply = nil
-	}
+	w.Append.Write.HardState = proto.CloneOf(r.node.BasicStatus().HardState)
+	w.Append.Write.Durable = true
+	w.Append.durable = make(chan struct{})
+	w.Apply.gate = w.Append
 }
 
 // flush proposes waiting commands and changes and starts a round of reads.
@@ -379,7 +379,6 @@ func (r *Replica) applyWork(m *raftpb.Message) *Apply {
 // peers that waited for it.
 func (r *Replica) AppendDone(a *Append) ([]*raftpb.Message, error) {
 	r.appends--
-	a.done = true
 	var out []*raftpb.Message
 	for _, m := range a.responses {
 		if m.GetTo() != r.id {

@@ -47,6 +47,13 @@ func (w *world) chooseChange(r *process) (state.MemberChange, bool) {
 	case len(conf.Voters) > 1:
 		all := append(conf.Voters, conf.Learners...)
 		id := all[w.rng.IntN(len(all))]
+		if id == r.m.id {
+			// A leader that is to be removed hands over; the removal is asked of
+			// the next one.
+			to := conf.Voters[w.rng.IntN(len(conf.Voters))]
+			r.later(func(p *replica.Replica) error { p.TransferLeader(to); return nil })
+			return state.MemberChange{}, false
+		}
 		return state.MemberChange{Kind: state.Remove, Member: state.Member{ID: id}}, true
 	}
 	return state.MemberChange{}, false

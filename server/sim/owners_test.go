@@ -81,13 +81,18 @@ func (r *process) stepLog() {
 		a := b.appends[b.next]
 		b.next++
 		if a.Snapshot != nil {
+			if err := r.writeAppends(b.appends[b.written : b.next-1]); err != nil {
+				r.fail(fmt.Errorf("append to the log: %w", err))
+				return
+			}
+			b.written = b.next - 1
 			r.installing = true
 			r.applies = append(r.applies, applyJob{install: a})
 			r.wake(applyOwner)
 			return
 		}
 	}
-	if err := r.writeAppends(b.appends); err != nil {
+	if err := r.writeAppends(b.appends[b.written:]); err != nil {
 		r.fail(fmt.Errorf("append to the log: %w", err))
 		return
 	}
@@ -107,12 +112,15 @@ func (r *process) writeAppends(appends []*replica.Append) error {
 			writes = append(writes, r.faulty(a.Write))
 		}
 	}
-	if len(writes) == 0 {
-		return nil
+	if len(writes) > 0 {
+		if err := r.log.Append(writes); err != nil {
+			return err
+		}
 	}
-	if err := r.log.Append(writes); err != nil {
-		return err
+	for _, a := range appends {
+		a.Durable()
 	}
+	r.wake(applyOwner)
 	for _, a := range appends {
 		if h := a.Write.HardState; h != nil {
 			r.m.hard.Term, r.m.hard.Vote = h.Term, h.Vote
@@ -138,6 +146,9 @@ func (r *process) appendsDone(appends []*replica.Append) {
 // stepApply is one job of host's apply goroutine and some of its background
 // work.
 func (r *process) stepApply() {
+	if len(r.applies) > 0 && r.applies[0].gated() {
+		return // the log owner wakes this one
+	}
 	if len(r.applies) > 0 {
 		job := r.applies[0]
 		r.applies = r.applies[1:]
@@ -156,6 +167,19 @@ func (r *process) stepApply() {
 	}
 	if len(r.applies) > 0 || more {
 		r.wake(applyOwner)
+	}
+}
+
+// gated: what the job waits for is not durable yet.
+func (j applyJob) gated() bool {
+	if j.entries == nil || j.entries.Gate() == nil {
+		return false
+	}
+	select {
+	case <-j.entries.Gate():
+		return false
+	default:
+		return true
 	}
 }
 
@@ -180,14 +204,21 @@ func (r *process) apply(job applyJob) error {
 	r.w.truth.applied(r, done)
 	r.appliedIndex = done.Index
 	r.wake(upkeepOwner)
-	if done.Removed {
-		r.m.gone = true
-		r.after(r.w.between(0, second), func() {
-			r.w.tracef("%d leaves", r.m.id)
-			r.end()
-		})
-	}
 	return nil
+}
+
+// leave is the transport's part of leaving: a member that was removed stays
+// until a peer that knows of it refuses its connection.
+func (r *process) leave() {
+	if !r.machine.Load().Removed(r.m.id) {
+		return
+	}
+	for _, m := range r.w.members {
+		if m != r.m && m.process != nil && r.w.connected(r.m.id, m.id) && m.process.machine.Load().Removed(r.m.id) {
+			r.removedByPeers()
+			return
+		}
+	}
 }
 
 func (r *process) publish(revisions []state.RevisionEvents) {

@@ -76,6 +76,7 @@ type applyJob struct {
 type writing struct {
 	appends []*replica.Append
 	next    int
+	written int // those before it are in the log
 }
 
 func (r *process) group() *raftlog.Group { return r.log.Group(group) }
@@ -172,6 +173,9 @@ func (r *process) tick() {
 	r.replica.Tick()
 	r.expireLeases()
 	r.stepRaft()
+	if r.m.process == r {
+		r.leave()
+	}
 	if r.m.process == r {
 		r.after(r.w.p.tick, r.tick)
 	}
