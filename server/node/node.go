@@ -26,7 +26,11 @@ const group = 1
 // drainTimeout the requests that are still being answered.
 const (
 	handOverTimeout = 2 * time.Second
-	drainTimeout    = 2 * time.Second
+	// passOnHeartbeats is how long a member that led goes on as a follower: what
+	// others had sent to it as the leader is passed on to the new one, and not
+	// lost with the connection.
+	passOnHeartbeats = 3
+	drainTimeout     = 2 * time.Second
 )
 
 // Node is a running member.
@@ -237,15 +241,20 @@ func (n *Node) shutDown(ctx context.Context) error {
 	if n.cancel != nil {
 		n.cancel()
 	}
-	if n.host != nil && n.host.Err() == nil {
+	var passedOn <-chan time.Time
+	if n.host != nil && n.host.Err() == nil && n.host.Status().IsLeader() {
 		ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
 		if err := n.host.HandOver(ctx); err != nil {
 			n.c.Logger.Warn("leadership not handed over", "error", err)
 		}
 		cancel()
+		passedOn = time.After(passOnHeartbeats * time.Duration(n.c.HeartbeatMillis) * time.Millisecond)
 	}
 	if n.serve != nil {
 		n.serve.drain(drainTimeout)
+	}
+	if passedOn != nil {
+		<-passedOn
 	}
 	n.background.Wait()
 	if n.serve != nil {
