@@ -36,7 +36,7 @@ GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nWhat is built once is kept in %s\n' '$(METASTORE_CACHE)'
 
 .PHONY: run
@@ -65,6 +65,11 @@ TEST_FLAGS ?= -timeout 10m
 e2e: image ## the ginkgo suite on real Kubernetes; E2E_FOCUS= picks specs by their text
 	@$(STAGE) 'e2e: compile' go test -c -tags $(GO_TAGS) -o bin/e2e.test ./e2e
 	@hack/with-cluster.sh hack/e2e.sh
+
+.PHONY: e2e-on-metastore
+e2e-on-metastore: ## the same, on a Kubernetes that itself lives on three members of MetaStore
+	@STORE=$(CURDIR)/bin/metastore ETCD_STORAGE_ENGINE=$(STORAGE_ENGINE) CLUSTER=local $(MAKE) e2e
+STORAGE_ENGINE ?= rocksdb
 
 .PHONY: sim
 sim: go-is-there ## simulate SEEDS clusters under faults; a failure prints the seed that replays it

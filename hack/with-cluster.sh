@@ -6,6 +6,8 @@
 #   else kind, where docker runs;
 #   else the local one of hack/kubernetes.
 # CLUSTER=kubeconfig|kind|local chooses by hand. KEEP=1 leaves it running.
+# STORE=SERVER makes the control plane of the local one live on three members of
+# that server, which must agree and be without alarms when COMMAND has ended.
 #
 # COMMAND finds in its environment:
 #   KUBECONFIG, KUBECTL, ETCDCTL
@@ -108,4 +110,5 @@ child=$!
 status=0
 wait "$child" || status=$?
 child=
+[ "$kind" != local ] || [ -z "${STORE:-}" ] || hack/kubernetes/cluster.sh store || status=1
 exit $status

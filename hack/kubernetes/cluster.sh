@@ -7,6 +7,8 @@
 #   node start|stop N  power of one node; node exec N COMMAND...
 #   kubectl ARG...     with the administrator's rights
 #   run COMMAND...     where pods, services and nodes are reachable, KUBECONFIG set
+#   store              the members of a control plane that lives on $STORE, which
+#                      must hold the same bytes and have raised no alarm
 #   config             prints the path of that kubeconfig
 . "$(dirname "$0")/lib.sh"
 
@@ -75,6 +77,24 @@ load() {
   done
 }
 
+store_ctl() { in_control "$BIN/etcdctl" --endpoints "$(store_clients "$STORE_MEMBERS")" "$@"; }
+
+# store_hashes REVISION: each member's hash of everything up to that revision.
+store_hashes() { store_ctl endpoint hashkv --rev "$1" | cut -d, -f2; }
+
+store() {
+  [ -n "${STORE:-}" ] || die "STORE is not set: this control plane lives on etcd"
+  store_ctl endpoint status --write-out table
+  local revision alarms
+  revision=$(store_ctl get / --limit 1 --write-out fields | sed -n 's/^"Revision" : //p')
+  store_hashes "$revision" >"$STATE/store-hashes"
+  [ "$(wc -l <"$STATE/store-hashes")" = "$STORE_MEMBERS" ] && [ "$(sort -u "$STATE/store-hashes" | wc -l)" = 1 ] ||
+    die "the members of the control plane's store differ at revision $revision: $(paste -sd' ' "$STATE/store-hashes")"
+  alarms=$(store_ctl alarm list)
+  [ -z "$alarms" ] || die "the control plane's store has raised an alarm: $alarms"
+  say "the control plane's $STORE_MEMBERS members hold the same bytes at revision $revision"
+}
+
 verb=${1:-}
 [ $# -eq 0 ] || shift
 case $verb in
@@ -84,6 +104,7 @@ load) load "$@" ;;
 node) exec "$KUBE_DIR/node.sh" "$@" ;;
 kubectl) kubectl "$@" ;;
 run) in_control env KUBECONFIG="$ADMIN_CONFIG" "$@" ;;
+store) store ;;
 config) echo "$ADMIN_CONFIG" ;;
 *)
   sed -n '2,/^\./{/^#/s/^# \{0,1\}//p}' "$0"

@@ -1,7 +1,8 @@
 #!/bin/bash
-# control-plane.sh: etcd, kube-apiserver, kube-controller-manager and
-# kube-scheduler, in the control plane's network namespace. ETCD may name any
-# server that takes etcd's flags: the cluster then lives on that.
+# control-plane.sh: the store, kube-apiserver, kube-controller-manager and
+# kube-scheduler, in the control plane's network namespace. The store is one
+# etcd, or three members of the server that STORE names, which takes etcd's
+# flags: Kubernetes then lives on that.
 . "$(dirname "$0")/lib.sh"
 
 pki=$STATE/pki
@@ -14,12 +15,23 @@ start() {
   setsid nsenter --net="/run/netns/$NET_PREFIX" "$@" >"$log" 2>&1 </dev/null 9>&- &
 }
 
-unsafe=(--unsafe-no-fsync)                # a test cluster need not outlive the machine
-[ -z "${ETCD:-}" ] || unsafe=()
-start etcd "${ETCD:-$BIN/etcd}" --data-dir "$STATE/etcd" "${unsafe[@]}" --log-level warn \
-  --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 --listen-peer-urls http://127.0.0.1:2380
+if [ -z "${STORE:-}" ]; then
+  # A test cluster need not outlive the machine.
+  start etcd "$BIN/etcd" --data-dir "$STATE/etcd" --unsafe-no-fsync --log-level warn \
+    --listen-client-urls "$(store_client 1)" --advertise-client-urls "$(store_client 1)" --listen-peer-urls "$(store_peer 1)"
+  members=1
+else
+  members=$STORE_MEMBERS
+  initial=
+  for n in $(seq 1 "$members"); do initial+=${initial:+,}store$n=$(store_peer "$n"); done
+  for n in $(seq 1 "$members"); do
+    start "store$n" "$STORE" --name "store$n" --data-dir "$STATE/store$n" \
+      --listen-client-urls "$(store_client "$n")" --advertise-client-urls "$(store_client "$n")" \
+      --listen-peer-urls "$(store_peer "$n")" --initial-advertise-peer-urls "$(store_peer "$n")" --initial-cluster "$initial"
+  done
+fi
 
-start kube-apiserver "$BIN/kube" kube-apiserver --etcd-servers=http://127.0.0.1:2379 \
+start kube-apiserver "$BIN/kube" kube-apiserver --etcd-servers="$(store_clients "$members")" \
   --advertise-address=$NODE_NET.1 --secure-port=6443 --service-cluster-ip-range=$SERVICE_NET.0.0/16 \
   --tls-cert-file="$pki/apiserver.crt" --tls-private-key-file="$pki/apiserver.key" --client-ca-file="$pki/ca.crt" \
   --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged=true --profiling=false \

@@ -23,6 +23,7 @@ NODE_NET=172.30.0    # .1 is the control plane, .1N is node N
 POD_NET=10.244       # node N has POD_NET.N.0/24
 SERVICE_NET=10.96    # a /16
 ADMIN_CONFIG=$STATE/pki/admin.conf
+STORE_MEMBERS=3      # of a control plane that lives on $STORE
 
 say() { printf '[%4ds] %s\n' "$SECONDS" "$*"; }
 
@@ -35,6 +36,15 @@ die() {
 in_control() { nsenter --net="/run/netns/$NET_PREFIX" "$@"; }
 
 kubectl() { in_control env KUBECONFIG="$ADMIN_CONFIG" "$BIN/kube" kubectl "$@"; }
+
+# URLs of member N of the control plane's store; store_clients N: of all N.
+store_client() { echo "http://127.0.0.1:$((2369 + 10 * $1))"; }
+store_peer() { echo "http://127.0.0.1:$((2370 + 10 * $1))"; }
+store_clients() {
+  local n urls=
+  for n in $(seq 1 "$1"); do urls+=${urls:+,}$(store_client "$n"); done
+  echo "$urls"
+}
 
 # until_true SECONDS WHAT COMMAND... polls the command; when the time is over it
 # shows the last lines of the log named in $LOG_HINT, if any, and gives up.
