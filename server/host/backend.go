@@ -80,8 +80,10 @@ func (h *Host) ReadBarrier(ctx context.Context) error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
+		h.replica.Reads.Forget(done)
 		return ctx.Err()
 	case <-timeout.C:
+		h.replica.Reads.Forget(done)
 		return h.timeoutError()
 	}
 }

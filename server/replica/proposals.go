@@ -20,6 +20,9 @@ const (
 	// on one member; beyond them Add refuses.
 	maxPending      = 50_000
 	maxPendingBytes = 256 << 20
+	// minAbandoned is how many forgotten waiters may stay in a queue that
+	// nothing empties, beside as many as are not forgotten.
+	minAbandoned = 1024
 )
 
 // Reply is what became of one proposal.
@@ -40,8 +43,11 @@ type Waiter struct {
 	command state.Command
 	change  *state.MemberChange
 	reply   chan Reply
-	// forgotten: nobody receives any more. Guarded by Proposals.mu.
-	forgotten bool
+	// over: replied to, or forgotten. Guarded by Proposals.mu.
+	over bool
+	// ticket is the entry that it is in; nil while it waits for one. Guarded by
+	// Proposals.mu.
+	ticket *ticket
 }
 
 // Done delivers the reply once.
@@ -49,8 +55,12 @@ func (w *Waiter) Done() <-chan Reply { return w.reply }
 
 // ticket is one entry in flight: the waiters of its commands in order.
 type ticket struct {
+	seq     uint64
 	waiters []*Waiter
-	bytes   int
+	// open counts the waiters that are not over. A ticket without any is
+	// dropped: its entry may have been lost on the way to a leader, and then
+	// nothing else would ever end it.
+	open int
 	// index is known where this member, as leader, appended the entry itself;
 	// 0 otherwise. Used to tell a superseded entry for sure.
 	index uint64
@@ -66,13 +76,15 @@ type Proposals struct {
 
 	mu sync.Mutex
 	// waiting are not in an entry yet, in the order of Add.
-	waiting      []*Waiter
-	waitingBytes int
+	waiting []*Waiter
 	// changes wait apart: each is an entry of its own.
 	changes []*Waiter
-	nextSeq uint64
+	// abandoned counts the forgotten waiters in waiting and changes.
+	abandoned int
+	nextSeq   uint64
 	// inflight is keyed by the first sequence number of the entry.
-	inflight      map[uint64]*ticket
+	inflight map[uint64]*ticket
+	// pending and pendingBytes are of the waiters that are not over.
 	pending       int
 	pendingBytes  int
 	stopped       bool
@@ -113,7 +125,6 @@ func (p *Proposals) add(w *Waiter) (*Waiter, error) {
 		return w, nil
 	}
 	p.waiting = append(p.waiting, w)
-	p.waitingBytes += len(w.command.Body)
 	return w, nil
 }
 
@@ -122,10 +133,36 @@ func (p *Proposals) add(w *Waiter) (*Waiter, error) {
 func (p *Proposals) Forget(w *Waiter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !w.forgotten {
-		w.forgotten = true
-		p.failed++
+	if w.over {
+		return
 	}
+	p.failed++
+	p.end(w)
+	if w.ticket != nil {
+		return
+	}
+	if p.abandoned++; p.abandoned > minAbandoned+(len(p.waiting)+len(p.changes))/2 {
+		p.waiting, p.changes, p.abandoned = remaining(p.waiting), remaining(p.changes), 0
+	}
+}
+
+// end takes a waiter, and its ticket with the last one, out of the books. The
+// caller holds mu.
+func (p *Proposals) end(w *Waiter) {
+	w.over = true
+	p.pending--
+	p.pendingBytes -= len(w.command.Body)
+	w.command.Body = nil
+	if t := w.ticket; t != nil {
+		if t.open--; t.open == 0 {
+			delete(p.inflight, t.seq)
+		}
+	}
+}
+
+// remaining drops the waiters that are over.
+func remaining(waiters []*Waiter) []*Waiter {
+	return slices.DeleteFunc(waiters, func(w *Waiter) bool { return w.over })
 }
 
 // Counts tells the proposals without a reply, and those ever given up or
@@ -144,9 +181,8 @@ func (p *Proposals) Stop() {
 	for _, w := range append(p.waiting, p.changes...) {
 		p.finish(w, Reply{Err: ErrStopped})
 	}
-	p.waiting, p.changes, p.waitingBytes = nil, nil, 0
-	for seq, t := range p.inflight {
-		delete(p.inflight, seq)
+	p.waiting, p.changes, p.abandoned = nil, nil, 0
+	for _, t := range p.inflight {
 		for _, w := range t.waiters {
 			p.finish(w, Reply{Err: ErrStopped})
 		}
@@ -160,32 +196,54 @@ func (p *Proposals) takeEntry() (data []byte, firstSeq uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var cmds []state.Command
-	t := &ticket{}
-	taken := 0
+	var waiters []*Waiter
+	size, taken := 0, 0
 	for _, w := range p.waiting {
-		if w.forgotten {
-			p.finish(w, Reply{})
-			p.waitingBytes -= len(w.command.Body)
+		if w.over {
+			p.abandoned--
 			taken++
 			continue
 		}
-		if len(cmds) > 0 && (t.bytes+len(w.command.Body) > maxEntryBytes || len(cmds) >= maxEntryCommands) {
+		if len(cmds) > 0 && (size+len(w.command.Body) > maxEntryBytes || len(cmds) >= maxEntryCommands) {
 			break
 		}
 		cmds = append(cmds, w.command)
-		t.waiters = append(t.waiters, w)
-		t.bytes += len(w.command.Body)
+		waiters = append(waiters, w)
+		size += len(w.command.Body)
 		taken++
 	}
-	p.waitingBytes -= t.bytes
 	p.waiting = shift(p.waiting, taken)
 	if len(cmds) == 0 {
 		return nil, 0
 	}
-	firstSeq = p.nextSeq
-	p.nextSeq += uint64(len(cmds))
-	p.inflight[firstSeq] = t
+	firstSeq = p.issue(waiters)
 	return state.EncodeCommands(p.origin, firstSeq, cmds), firstSeq
+}
+
+// issue makes the ticket of an entry and returns its first sequence number.
+func (p *Proposals) issue(waiters []*Waiter) uint64 {
+	t := &ticket{seq: p.nextSeq, waiters: waiters, open: len(waiters)}
+	p.nextSeq += uint64(len(waiters))
+	p.inflight[t.seq] = t
+	for _, w := range waiters {
+		w.ticket = t
+	}
+	return t.seq
+}
+
+// withdraw takes an entry back that is in no log, and never will be; it returns
+// those who still wait.
+func (p *Proposals) withdraw(seq uint64) []*Waiter {
+	t := p.inflight[seq]
+	if t == nil {
+		return nil
+	}
+	delete(p.inflight, seq)
+	waiters := remaining(t.waiters)
+	for _, w := range waiters {
+		w.ticket = nil
+	}
+	return waiters
 }
 
 // returned puts an entry's commands back: raft refused it, so it is in no log
@@ -193,13 +251,7 @@ func (p *Proposals) takeEntry() (data []byte, firstSeq uint64) {
 func (p *Proposals) returned(firstSeq uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := p.inflight[firstSeq]
-	delete(p.inflight, firstSeq)
-	if t == nil {
-		return
-	}
-	p.waiting = append(t.waiters, p.waiting...)
-	p.waitingBytes += t.bytes
+	p.waiting = append(p.withdraw(firstSeq), p.waiting...)
 }
 
 // placed notes the index at which this member, as leader, appended one of its
@@ -224,13 +276,11 @@ func (p *Proposals) takeChange() (context []byte, change *state.MemberChange, se
 	for len(p.changes) > 0 {
 		w := p.changes[0]
 		p.changes = shift(p.changes, 1)
-		if w.forgotten {
-			p.finish(w, Reply{})
+		if w.over {
+			p.abandoned--
 			continue
 		}
-		seq = p.nextSeq
-		p.nextSeq++
-		p.inflight[seq] = &ticket{waiters: []*Waiter{w}}
+		seq = p.issue([]*Waiter{w})
 		return encodeChange(p.origin, seq, *w.change), w.change, seq
 	}
 	return nil, nil, 0
@@ -240,10 +290,7 @@ func (p *Proposals) takeChange() (context []byte, change *state.MemberChange, se
 func (p *Proposals) returnedChange(seq uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if t := p.inflight[seq]; t != nil {
-		delete(p.inflight, seq)
-		p.changes = append(t.waiters, p.changes...)
-	}
+	p.changes = append(p.withdraw(seq), p.changes...)
 }
 
 // resolve delivers the results of an applied entry to its waiters, when the
@@ -258,7 +305,6 @@ func (p *Proposals) resolve(origin state.Origin, firstSeq uint64, reply func(i i
 	if t == nil {
 		return
 	}
-	delete(p.inflight, firstSeq)
 	for i, w := range t.waiters {
 		p.finish(w, reply(i))
 	}
@@ -279,15 +325,12 @@ func (p *Proposals) superseded(applied uint64) bool {
 	}
 	slices.Sort(gone) // proposed anew in the order of Add
 	for _, seq := range gone {
-		t := p.inflight[seq]
-		delete(p.inflight, seq)
-		for _, w := range t.waiters {
+		for _, w := range p.withdraw(seq) {
 			if w.change != nil {
 				p.changes = append(p.changes, w)
-				continue
+			} else {
+				p.waiting = append(p.waiting, w)
 			}
-			p.waiting = append(p.waiting, w)
-			p.waitingBytes += len(w.command.Body)
 		}
 	}
 	return len(gone) > 0
@@ -307,9 +350,8 @@ func (p *Proposals) displace() {
 // finish answers a waiter. The caller holds mu; the channel has room for the
 // one reply, so this never blocks.
 func (p *Proposals) finish(w *Waiter, r Reply) {
-	p.pending--
-	p.pendingBytes -= len(w.command.Body)
-	if !w.forgotten {
+	if !w.over {
+		p.end(w)
 		w.reply <- r
 	}
 }

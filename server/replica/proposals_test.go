@@ -142,3 +142,56 @@ func TestProposalsLimit(t *testing.T) {
 		t.Fatalf("got %v, want %v", err, ErrStopped)
 	}
 }
+
+// Entries that got lost on the way to a leader, and commands that nobody waits
+// for any more, take no place for ever.
+func TestForgottenProposalsLeaveNothing(t *testing.T) {
+	p := NewProposals(state.Origin{Member: 1, Incarnation: 1})
+	var waiters []*Waiter
+	for range 10 {
+		w, err := p.Add(put("lost"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		waiters = append(waiters, w)
+	}
+	_, seq := p.takeEntry()
+	for i, w := range waiters {
+		p.Forget(w)
+		p.Forget(w)
+		if n, _ := p.Counts(); n != len(waiters)-i-1 {
+			t.Fatalf("%d pending after %d were forgotten", n, i+1)
+		}
+	}
+	if len(p.inflight) != 0 || p.pendingBytes != 0 {
+		t.Fatalf("%d tickets and %d bytes are left", len(p.inflight), p.pendingBytes)
+	}
+	p.resolve(p.origin, seq, func(int) Reply { t.Error("a forgotten proposal is replied to"); return Reply{} })
+
+	// Without a leader no entry is taken.
+	kept, err := p.Add(put("kept"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 * minAbandoned {
+		w, err := p.Add(put("given up"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Forget(w)
+	}
+	if n := len(p.waiting); n > 2*minAbandoned+2 {
+		t.Fatalf("%d commands wait, 1 of them for somebody", n)
+	}
+	data, seq := p.takeEntry()
+	if _, _, cmds, err := state.DecodeCommands(data); err != nil || len(cmds) != 1 {
+		t.Fatalf("the entry holds %d commands, %v", len(cmds), err)
+	}
+	p.resolve(p.origin, seq, func(int) Reply { return Reply{Index: 3} })
+	if r := <-kept.Done(); r.Index != 3 {
+		t.Fatalf("got %+v", r)
+	}
+	if n, failed := p.Counts(); n != 0 || failed != 10+10*minAbandoned || p.abandoned != 0 {
+		t.Fatalf("pending %d, failed %d, abandoned %d", n, failed, p.abandoned)
+	}
+}

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"encoding/binary"
+	"slices"
 	"sync"
 
 	"metastore.io/metastore/server/state"
@@ -24,6 +25,9 @@ type Reads struct {
 	roundTicks int
 	// confirmed rounds wait for their index to be applied; ascending.
 	confirmed []confirmedRound
+	// forgotten are reads that nobody waits for any more, until they are
+	// pruned from waiting and round.
+	forgotten map[<-chan error]struct{}
 	applied   uint64
 	stopped   bool
 }
@@ -37,9 +41,13 @@ type confirmedRound struct {
 // its messages may have been lost or dropped by a new leader.
 const readRetryTicks = 5
 
+// maxForgotten is how many forgotten reads are kept: without a leader nothing
+// else would ever end them.
+const maxForgotten = 1024
+
 // NewReads makes the book of one run of a member.
 func NewReads(origin state.Origin, applied uint64) *Reads {
-	return &Reads{origin: origin, applied: applied}
+	return &Reads{origin: origin, applied: applied, forgotten: map[<-chan error]struct{}{}}
 }
 
 // Add queues a read; its channel gets nil when the read may be served from the
@@ -54,6 +62,22 @@ func (r *Reads) Add() (<-chan error, error) {
 	c := make(chan error, 1)
 	r.waiting = append(r.waiting, c)
 	return c, nil
+}
+
+// Forget gives up waiting for a read.
+func (r *Reads) Forget(c <-chan error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forgotten[c] = struct{}{}
+	if len(r.forgotten) <= maxForgotten {
+		return
+	}
+	over := func(c chan error) bool {
+		_, over := r.forgotten[c]
+		return over
+	}
+	r.waiting, r.round = slices.DeleteFunc(r.waiting, over), slices.DeleteFunc(r.round, over)
+	clear(r.forgotten)
 }
 
 // Stop fails every read with ErrStopped.

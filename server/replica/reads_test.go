@@ -78,3 +78,22 @@ func TestReadsIgnoreOtherAnswers(t *testing.T) {
 		t.Fatal("a read was not served")
 	}
 }
+
+// Reads that gave up while there was no leader take no place for ever, and the
+// others are served.
+func TestForgottenReadsLeaveNothing(t *testing.T) {
+	r := NewReads(state.Origin{Member: 1, Incarnation: 1}, 5)
+	first := add(t, r)
+	r.start(false)
+	second := add(t, r)
+	for range 5 * maxForgotten {
+		r.Forget(add(t, r))
+	}
+	if n := len(r.waiting) + len(r.round) + len(r.forgotten); n > 2*maxForgotten+2 {
+		t.Fatalf("%d reads are kept, 2 of them for somebody", n)
+	}
+	r.confirm(r.start(true), 5)
+	if !served(first) || !served(second) {
+		t.Fatal("a read was forgotten that somebody waits for")
+	}
+}
