@@ -59,6 +59,7 @@ type Config struct {
 	KeepAliveInterval     time.Duration
 	KeepAliveTimeout      time.Duration
 	EnablePprof           bool
+	EnableGRPCGateway     bool
 	// AuthToken is "simple", "jwt" with options after commas, or empty.
 	AuthToken           string
 	AuthTokenTTLSeconds uint
@@ -99,6 +100,7 @@ func DefaultConfig() Config {
 		KeepAliveMinTime:      5 * time.Second,
 		KeepAliveInterval:     2 * time.Hour,
 		KeepAliveTimeout:      20 * time.Second,
+		EnableGRPCGateway:     true,
 		AuthToken:             "simple",
 		AuthTokenTTLSeconds:   uint(auth.DefaultTokenTTL / time.Second),
 		BcryptCost:            uint(bcrypt.DefaultCost),

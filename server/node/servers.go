@@ -101,13 +101,16 @@ func (s *servers) start(n *Node) error {
 	}
 	s.grpc = grpc.NewServer(append(api.ServerOptions(), grpc.Creds(newConnCredentials()))...)
 	api.Register(s.grpc)
-	if s.gateway, err = api.NewGateway(s.grpc); err != nil {
-		return err
-	}
 	handler := n.profiled(api.HTTPHandler())
 	clientMux := http.NewServeMux()
-	clientMux.Handle("/v3/", s.gateway)
 	clientMux.Handle("/", handler)
+	if n.c.EnableGRPCGateway {
+		if s.gateway, err = api.NewGateway(s.grpc); err != nil {
+			return err
+		}
+		clientMux.Handle("/v3/", s.gateway)
+		clientMux.Handle("/v3beta/", s.gateway)
+	}
 	peerMux.Handle("GET /version", handler)
 	for _, l := range s.peer {
 		s.serveHTTP(l, peerMux)
@@ -159,7 +162,10 @@ func (n *Node) profiled(h http.Handler) http.Handler {
 }
 
 func (s *servers) serveHTTP(l net.Listener, h http.Handler) {
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}}
+	server := &http.Server{
+		Handler: withTLS(h), ConnContext: noteTLS, ReadHeaderTimeout: 10 * time.Second,
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
+	}
 	s.https = append(s.https, server)
 	s.run(func() error { return server.Serve(l) })
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand"
+	"net"
 	"net/url"
 	"slices"
 	"testing"
@@ -54,15 +55,33 @@ func startEtcd(t *testing.T) *grpc.ClientConn {
 	cfg.UnsafeNoFsync = true
 	cfg.TickMs, cfg.ElectionMs = 10, 100
 	cfg.BcryptCost = uint(bcrypt.MinCost)
-	loopback := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.ListenClientUrls, cfg.ListenPeerUrls = loopback, loopback
-	etcd, err := embed.StartEtcd(cfg)
+	cfg.ListenPeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+	for try := 0; ; try++ {
+		// Its gateway calls the URL that it was told: a real port, which
+		// somebody else may take first.
+		addr := freeAddress(t)
+		cfg.ListenClientUrls = []url.URL{{Scheme: "http", Host: addr}}
+		etcd, err := embed.StartEtcd(cfg)
+		if err != nil && try < 5 {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(etcd.Close)
+		<-etcd.Server.ReadyNotify()
+		return dial(t, addr)
+	}
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(etcd.Close)
-	<-etcd.Server.ReadyNotify()
-	return dial(t, etcd.Clients[0].Addr().String())
+	defer l.Close()
+	return l.Addr().String()
 }
 
 // dial connects without the retries of etcd's client.

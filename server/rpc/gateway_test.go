@@ -2,6 +2,9 @@ package rpc
 
 import (
 	"bufio"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -75,5 +78,39 @@ func TestGateway(t *testing.T) {
 	nothing := post("/nothing", "")
 	if text(nothing); nothing.StatusCode != http.StatusNotFound {
 		t.Errorf("unknown path: %d", nothing.StatusCode)
+	}
+}
+
+// A client that is known by its certificate must not believe that the gateway
+// speaks for it.
+func TestGatewayRefusesNamesOfCertificates(t *testing.T) {
+	named := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{Subject: pkix.Name{CommonName: "root"}}}}}
+	nameless := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{}}}}
+	for _, c := range []struct {
+		certUsers, enabled bool
+		tls                *tls.ConnectionState
+		refused            bool
+	}{
+		{true, true, named, true},
+		{true, true, nameless, false},
+		{true, true, nil, false},
+		{true, false, named, false},
+		{false, true, named, false},
+	} {
+		s := serve(t, Options{Auth: AuthOptions{CertUsers: c.certUsers, BcryptCost: 4}}, watch.Options{})
+		if c.enabled {
+			ctx := t.Context()
+			for _, err := range []error{
+				failure(s.client.UserAdd(ctx, "root", "r")), failure(s.client.RoleAdd(ctx, "root")),
+				failure(s.client.UserGrantRole(ctx, "root", "root")), failure(s.client.AuthEnable(ctx)),
+			} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if got := s.s.ignoresName(c.tls); got != c.refused {
+			t.Errorf("certificates name users %v, auth %v, TLS %+v: refused %v", c.certUsers, c.enabled, c.tls, got)
+		}
 	}
 }

@@ -80,6 +80,7 @@ func (f *flags) register(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.KeepAliveInterval, "grpc-keepalive-interval", c.KeepAliveInterval, "Time between the server's pings; 0 is none.")
 	fs.DurationVar(&c.KeepAliveTimeout, "grpc-keepalive-timeout", c.KeepAliveTimeout, "Time for an answer to a ping.")
 	fs.BoolVar(&c.EnablePprof, "enable-pprof", false, "Serve profiles under /debug/pprof/ on the client URLs.")
+	fs.BoolVar(&c.EnableGRPCGateway, "enable-grpc-gateway", c.EnableGRPCGateway, "Serve the API as JSON under /v3/ on the client URLs.")
 	fs.StringVar(&c.AuthToken, "auth-token", c.AuthToken, "Tokens of users: simple, or jwt,pub-key=FILE,priv-key=FILE,sign-method=METHOD,ttl=DURATION.")
 	fs.UintVar(&c.AuthTokenTTLSeconds, "auth-token-ttl", c.AuthTokenTTLSeconds, "Seconds that a simple token lives unused.")
 	fs.UintVar(&c.BcryptCost, "bcrypt-cost", c.BcryptCost, "Cost of hashing a password, 4 to 31; 10 for any other.")
