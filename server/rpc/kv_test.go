@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -350,6 +351,43 @@ func TestRangeStream(t *testing.T) {
 	}
 }
 
+// A sort target without an order sorts each chunk by itself; every pair still
+// comes once.
+func TestRangeStreamSortsChunks(t *testing.T) {
+	s := serve(t, Options{}, watch.Options{})
+	ctx := t.Context()
+	const n = 3 * firstChunkKeys
+	for i := range n {
+		must[*clientv3.PutResponse](t)(s.client.Put(ctx, fmt.Sprintf("k%02d", i), fmt.Sprintf("v%02d", n-i)))
+	}
+	stream := must[pb.KV_RangeStreamClient](t)(pb.NewKVClient(s.conn).RangeStream(ctx, &pb.RangeRequest{
+		Key: []byte("k"), RangeEnd: []byte("l"), SortTarget: pb.RangeRequest_VALUE,
+	}))
+	seen := map[string]bool{}
+	for {
+		resp, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		byValue := func(a, b *mvccpb.KeyValue) int { return bytes.Compare(a.Value, b.Value) }
+		if kvs := resp.RangeResponse.Kvs; !slices.IsSortedFunc(kvs, byValue) {
+			t.Errorf("a chunk is not in the order of values: %v", kvs)
+		}
+		for _, kv := range resp.RangeResponse.Kvs {
+			if seen[string(kv.Key)] {
+				t.Errorf("%s came twice", kv.Key)
+			}
+			seen[string(kv.Key)] = true
+		}
+	}
+	if len(seen) != n {
+		t.Errorf("%d of %d pairs came", len(seen), n)
+	}
+}
+
 // Writes while a stream is under way are not in it.
 func TestRangeStreamIsOneRevision(t *testing.T) {
 	s := serve(t, Options{}, watch.Options{})
@@ -357,7 +395,7 @@ func TestRangeStreamIsOneRevision(t *testing.T) {
 	for i := range 30 {
 		must[*clientv3.PutResponse](t)(s.client.Put(ctx, fmt.Sprintf("k%02d", i), "old"))
 	}
-	c := chunks{s: s.s, key: []byte("k"), end: []byte("l"), left: 1 << 40}
+	c := chunks{s: s.s, key: []byte("k"), end: []byte("l"), left: 1 << 40, shape: &pb.RangeRequest{}}
 	var last *pb.RangeResponse
 	total := 0
 	err := c.send(func(r *pb.RangeStreamResponse) error {

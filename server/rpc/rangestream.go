@@ -7,6 +7,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+
+	"metastore.io/metastore/server/state"
 )
 
 // firstChunkKeys is how many pairs the first chunk of a RangeStream may hold.
@@ -27,7 +29,8 @@ func (s *kvServer) RangeStream(r *pb.RangeRequest, stream grpc.ServerStreamingSe
 	if err != nil {
 		return err
 	}
-	c := chunks{s: s.Server, key: r.Key, end: r.RangeEnd, rev: r.Revision, keysOnly: r.KeysOnly, left: r.Limit}
+	c := chunks{s: s.Server, key: r.Key, end: r.RangeEnd, rev: r.Revision, left: r.Limit,
+		shape: &pb.RangeRequest{KeysOnly: r.KeysOnly, SortTarget: r.SortTarget}}
 	if c.left <= 0 {
 		c.left = math.MaxInt64
 	}
@@ -46,9 +49,12 @@ type chunks struct {
 	s        *Server
 	key, end []byte // what is not sent yet
 	rev      int64  // pinned by the first read
-	keysOnly bool
-	left     int64 // pairs that may still be sent
-	sent     int64
+	// shape is what chunks look like. A sort target comes with the default
+	// order, which is all that a stream takes: each chunk is sorted by itself
+	// then, as in etcd.
+	shape *pb.RangeRequest
+	left  int64 // pairs that may still be sent
+	sent  int64
 }
 
 func (c *chunks) read(limit int64, countOnly bool) (*pb.RangeResponse, error) {
@@ -56,7 +62,7 @@ func (c *chunks) read(limit int64, countOnly bool) (*pb.RangeResponse, error) {
 	// pinned revision too, or says that it is compacted.
 	resp, err := c.s.b.Machine().Range(&pb.RangeRequest{
 		Key: c.key, RangeEnd: c.end, Revision: c.rev, Limit: limit,
-		KeysOnly: c.keysOnly && !countOnly, CountOnly: countOnly,
+		KeysOnly: state.ReadsKeysOnly(c.shape) && !countOnly, CountOnly: countOnly,
 	})
 	if err != nil {
 		return nil, wireError(err)
@@ -89,6 +95,11 @@ func (c *chunks) send(send func(*pb.RangeStreamResponse) error) error {
 			headerRev = resp.Header.Revision
 		}
 		n := int64(len(resp.Kvs))
+		var next []byte
+		if n > 0 {
+			next = append(bytes.Clone(resp.Kvs[n-1].Key), 0)
+		}
+		resp.Kvs = state.Arrange(resp.Kvs, c.shape)
 		c.sent += n
 		c.left -= n
 		out := &pb.RangeResponse{Kvs: resp.Kvs}
@@ -101,7 +112,7 @@ func (c *chunks) send(send func(*pb.RangeStreamResponse) error) error {
 		if err := send(&pb.RangeStreamResponse{RangeResponse: out}); err != nil || last {
 			return err
 		}
-		c.key = append(bytes.Clone(resp.Kvs[n-1].Key), 0)
+		c.key = next
 		limit = nextChunkKeys(limit, proto.Size(resp), c.s.o.MaxRequestBytes)
 	}
 }

@@ -30,22 +30,34 @@ func rangeFrom(from ranger, r *pb.RangeRequest) (*pb.RangeResponse, error) {
 		Rev:       r.Revision,
 		Limit:     readLimit(r),
 		CountOnly: r.CountOnly,
-		// Sorting by value needs the values even where they are not wanted.
-		KeysOnly: r.KeysOnly && r.SortTarget != pb.RangeRequest_VALUE,
+		KeysOnly:  ReadsKeysOnly(r),
 	})
 	if err != nil {
 		return nil, err
 	}
-	kvs := sortKVs(filterKVs(res.KVs, r), r)
+	kvs := Arrange(filterKVs(res.KVs, r), r)
 	resp := &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: res.Rev}, Count: res.Count}
 	if r.Limit > 0 && int64(len(kvs)) > r.Limit {
 		kvs, resp.More = kvs[:r.Limit], true
 	}
-	if r.KeysOnly && r.SortTarget == pb.RangeRequest_VALUE {
-		kvs = withoutValues(kvs)
-	}
 	resp.Kvs = kvs
 	return resp, nil
+}
+
+// ReadsKeysOnly tells whether a request can be answered without values: sorting
+// by them needs them even where they are not wanted.
+func ReadsKeysOnly(r *pb.RangeRequest) bool {
+	return r.KeysOnly && r.SortTarget != pb.RangeRequest_VALUE
+}
+
+// Arrange brings pairs that come in the order of keys into the wanted order, and
+// takes away the values that were only read for that.
+func Arrange(kvs []*mvccpb.KeyValue, r *pb.RangeRequest) []*mvccpb.KeyValue {
+	kvs = sortKVs(kvs, r)
+	if r.KeysOnly && !ReadsKeysOnly(r) {
+		return withoutValues(kvs)
+	}
+	return kvs
 }
 
 // readLimit is how many keys have to be read: one more than wanted, to know
