@@ -33,7 +33,7 @@ func FetchCluster(ctx context.Context, c *tls.Config, urls []string) (ClusterInf
 	client := &http.Client{Transport: t, Timeout: 3 * time.Second}
 	var errs []error
 	for _, u := range urls {
-		info, err := fetchCluster(ctx, client, u)
+		info, err := fetchCluster(ctx, client, c, u)
 		if err == nil {
 			return info, nil
 		}
@@ -42,8 +42,12 @@ func FetchCluster(ctx context.Context, c *tls.Config, urls []string) (ClusterInf
 	return ClusterInfo{}, fmt.Errorf("ask for the cluster's members: %w", errors.Join(errs...))
 }
 
-func fetchCluster(ctx context.Context, client *http.Client, url string) (ClusterInfo, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+PathMembers, nil)
+func fetchCluster(ctx context.Context, client *http.Client, c *tls.Config, url string) (ClusterInfo, error) {
+	client, base, err := reach(client, c, url)
+	if err != nil {
+		return ClusterInfo{}, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base.String()+PathMembers, nil)
 	if err != nil {
 		return ClusterInfo{}, err
 	}

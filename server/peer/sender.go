@@ -141,12 +141,12 @@ func (s *sender) dial() (net.Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
 	defer cancel()
-	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", u.Host)
+	conn, err := dialURL(ctx, u)
 	if err != nil {
 		return nil, err
 	}
-	if u.Scheme == "https" {
-		conn, err = s.secure(ctx, conn, u.Hostname())
+	if isSecure(u) {
+		conn, err = s.secure(ctx, conn, webURL(u).Hostname())
 		if err != nil {
 			return nil, err
 		}
@@ -176,7 +176,7 @@ func (s *sender) secure(ctx context.Context, conn net.Conn, host string) (net.Co
 }
 
 func (s *sender) upgrade(conn net.Conn, u *url.URL) error {
-	req, err := http.NewRequest(http.MethodPost, u.Scheme+"://"+u.Host+pathRaft, nil)
+	req, err := http.NewRequest(http.MethodPost, webURL(u).String()+pathRaft, nil)
 	if err != nil {
 		return err
 	}

@@ -208,12 +208,16 @@ func (t *Transport) post(ctx context.Context, to uint64, path string, body io.Re
 	if s == nil {
 		return nil, fmt.Errorf("%w %x", ErrUnknownPeer, to)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url()+path, body)
+	client, base, err := reach(t.client, t.c.TLS, s.url())
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base.String()+path, body)
 	if err != nil {
 		return nil, err
 	}
 	t.identify(req, to)
-	resp, err := t.client.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}

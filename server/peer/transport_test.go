@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -70,7 +71,12 @@ func newSide(t *testing.T, id, cluster uint64) *side {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &side{url: "http://" + l.Addr().String(), received: make(chan *raftpb.Message, 1000), removed: map[uint64]bool{}}
+	return newSideAt(t, id, cluster, l, "http://"+l.Addr().String())
+}
+
+func newSideAt(t *testing.T, id, cluster uint64, l net.Listener, url string) *side {
+	t.Helper()
+	s := &side{url: url, received: make(chan *raftpb.Message, 1000), removed: map[uint64]bool{}}
 	s.Transport = New(Config{ID: id, ClusterID: cluster, Group: 1, Handler: s, Logger: slog.New(slog.DiscardHandler)})
 	mux := http.NewServeMux()
 	s.Routes(mux)
@@ -105,6 +111,34 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 
 func heartbeat(from, to, commit uint64) *raftpb.Message {
 	return &raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: &from, To: &to, Commit: &commit}
+}
+
+// Peers on Unix sockets do what all others do, whether the socket's path is
+// absolute or, as with etcd, what stands where a host would.
+func TestPeersOnSockets(t *testing.T) {
+	t.Chdir(t.TempDir())
+	a := newSide(t, 1, 7)
+	for id, url := range map[uint64]string{2: "unix://" + filepath.Join(t.TempDir(), "b.sock"), 3: "unix://localhost:1"} {
+		l, err := net.Listen("unix", strings.TrimPrefix(url, "unix://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := newSideAt(t, id, 7, l, url)
+		a.knows(b)
+		waitFor(t, "the connection", func() bool { return !a.Connected(id).IsZero() })
+		a.Send([]*raftpb.Message{heartbeat(1, id, 5)})
+		select {
+		case <-b.received:
+		case <-time.After(10 * time.Second):
+			t.Fatal("a message did not come")
+		}
+		if got, err := a.Transport.Call(t.Context(), id, "some/kind", []byte("x")); err != nil || string(got) != "some/kind(x)" {
+			t.Errorf("call: %q, %v", got, err)
+		}
+		if err := a.SendSnapshot(t.Context(), &raftpb.Message{Type: raftpb.MsgSnap.Enum(), From: proto.Uint64(1), To: proto.Uint64(id)}, func(w io.Writer) error { _, err := io.WriteString(w, "state"); return err }); err != nil {
+			t.Errorf("snapshot: %v", err)
+		}
+	}
 }
 
 func TestMessagesArriveInOrder(t *testing.T) {
