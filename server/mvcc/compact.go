@@ -13,6 +13,9 @@ type sweep struct {
 	target int64
 	// wait counts the readers that began before the sweep.
 	wait *atomic.Int64
+	// hash is that of the rows before any is removed; nil when it is done, or
+	// when an earlier run removed some already.
+	hash *hasher
 	// next is the key to go on with. Keys that come in before it have revisions
 	// above the target only.
 	next []byte
@@ -36,7 +39,8 @@ var errBatchOpen = errors.New("mvcc: compaction step inside of a batch")
 // CompactRev can see, and says whether none is left. It applies a batch of its
 // own; between Store.Writer and Publish it must not be called. While readers
 // are under way that began before the compaction it returns without having
-// done anything.
+// done anything. Before it removes the first row it hashes them all, in steps
+// of as many rows.
 //
 // Whatever the step, the oldest revisions of a key go first and its tombstone
 // last, so that a sweep that is cut off leaves no deleted key alive.
@@ -53,6 +57,9 @@ func (s *Store) CompactStep(maxRows int) (done bool, err error) {
 	w := s.sweep
 	if w.wait.Load() > 0 {
 		return false, nil
+	}
+	if hashed, err := s.hashStep(maxRows); err != nil || !hashed {
+		return false, err
 	}
 	b := engine.NewBatch()
 	more := s.collectGarbage(b, max(maxRows, 1))
@@ -77,6 +84,25 @@ func (s *Store) beginSweep() {
 	s.sweep = &sweep{target: s.compacted.Load(), wait: &s.pinned[s.epoch]}
 	s.epoch = 1 - s.epoch
 	s.mu.Unlock()
+	if s.finished >= s.resumed {
+		s.sweep.hash = &hasher{store: s, compacted: s.finished}
+		s.sweep.hash.begin(s.sweep.target)
+	}
+}
+
+// hashStep hashes up to maxRows rows before the sweep removes any, and says
+// whether none is left.
+func (s *Store) hashStep(maxRows int) (done bool, err error) {
+	w := s.sweep
+	if w.hash == nil {
+		return true, nil
+	}
+	if done, err = w.hash.run(max(maxRows, 1)); err != nil || !done {
+		return false, err
+	}
+	s.remember(compactionHash{rev: w.target, compacted: w.hash.compacted, hash: w.hash.sum})
+	w.hash = nil
+	return true, nil
 }
 
 // collectGarbage stages the removal of up to maxRows rows and says whether the

@@ -10,7 +10,8 @@
 // What it promises: readers see published revisions only, whole, and wait for
 // neither the engine's writes nor each other. The same commands leave the same
 // bytes in the engine, whatever the process; compaction removes rows at its
-// own pace, and no answer, HashKV's included, depends on how far it has come.
+// own pace, and no answer depends on how far it has come, but for HashKV at the
+// compact revision itself, which then is the hash of before the compaction.
 //
 // Who may call it: Range, History, HashKV, Rev and CompactRev run on any
 // goroutine. Writer, its methods and CompactStep belong to one goroutine, the

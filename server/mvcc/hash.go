@@ -3,6 +3,8 @@ package mvcc
 import (
 	"fmt"
 	"hash/crc32"
+	"math"
+	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
@@ -14,15 +16,35 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // hashSeed is the name of etcd's bucket, which its hash begins with.
 const hashSeed = "key"
 
+// maxHashes is how many hashes of compactions are remembered, as many as etcd
+// does.
+const maxHashes = 10
+
+// compactionHash is the hash of the rows up to a revision as they were before
+// the compaction to it took rows away.
+type compactionHash struct {
+	rev, compacted int64
+	hash           uint32
+}
+
 // HashKV is the CRC-32C over the rows up to a revision (0: the newest) as
 // etcd's HashKV computes it (server/storage/mvcc/hash.go of v3.7): key and
 // value of each row in order, without the rows that compactions make
 // unreadable, whether they are gone yet or not. It also tells the compact
 // revision that it took into account and the newest revision.
+//
+// Of a revision that was compacted to since the start, and of a few before, it
+// is the hash of before that compaction, as in etcd: whoever asked before
+// compares well with who asks afterwards.
 func (s *Store) HashKV(rev int64) (hash uint32, compactRev, currentRev int64, err error) {
 	s.mu.RLock()
 	h := hasher{store: s, compacted: s.compacted.Load()}
 	currentRev = s.published.Load()
+	if i := slices.IndexFunc(s.hashes, func(c compactionHash) bool { return c.rev == rev }); i >= 0 {
+		c := s.hashes[i]
+		s.mu.RUnlock()
+		return c.hash, c.compacted, currentRev, nil
+	}
 	switch {
 	case rev > 0 && rev < h.compacted:
 		err = ErrCompacted
@@ -40,12 +62,21 @@ func (s *Store) HashKV(rev int64) (hash uint32, compactRev, currentRev int64, er
 	defer unpin(p)
 	s.mu.RUnlock()
 
-	h.keepAt = h.compacted
-	if s.anyVisible(rev) {
-		h.keepAt = rev
+	h.begin(rev)
+	if _, err := h.run(math.MaxInt); err != nil {
+		return 0, h.compacted, currentRev, err
 	}
-	hash, err = h.run(rev)
-	return hash, h.compacted, currentRev, err
+	return h.sum, h.compacted, currentRev, nil
+}
+
+// remember keeps the hash of a compaction and forgets the oldest one.
+func (s *Store) remember(c compactionHash) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.hashes) == maxHashes {
+		s.hashes = slices.Delete(s.hashes, 0, 1)
+	}
+	s.hashes = append(s.hashes, c)
 }
 
 // anyVisible says whether any key is there at rev. The caller is pinned.
@@ -62,7 +93,8 @@ func (s *Store) anyVisible(rev int64) (found bool) {
 	return found
 }
 
-// hasher computes one hash. It belongs to a pinned reader.
+// hasher computes one hash, at once or in steps. It belongs to a pinned reader
+// or to the sweep.
 type hasher struct {
 	store     *Store
 	compacted int64
@@ -71,20 +103,33 @@ type hasher struct {
 	// nothing is visible there, etcd hashes what the last compaction left.
 	keepAt int64
 	sum    uint32
+	// next and end are the rows that are still to be hashed, left how many the
+	// step may take.
+	next, end []byte
+	left      int
 }
 
-func (h *hasher) run(rev int64) (uint32, error) {
+func (h *hasher) begin(rev int64) {
+	h.keepAt = h.compacted
+	if h.store.anyVisible(rev) {
+		h.keepAt = rev
+	}
 	h.sum = crc32.Update(0, castagnoli, []byte(hashSeed))
 	g := h.store.group
-	from, to := g.Key(), appendMain(nil, g, rev+1)
+	h.next, h.end = g.Key(), appendMain(nil, g, rev+1)
 	if rev < 0 {
-		to = from
+		h.end = h.next
 	}
-	err := h.store.engine.Scan(engine.Revisions, from, to, h.row)
+}
+
+// run hashes up to maxRows rows and says whether none is left.
+func (h *hasher) run(maxRows int) (done bool, err error) {
+	h.left = maxRows
+	err = h.store.engine.Scan(engine.Revisions, h.next, h.end, h.row)
 	if err != nil {
-		return 0, fmt.Errorf("hash rows: %w", err)
+		return false, fmt.Errorf("hash rows: %w", err)
 	}
-	return h.sum, nil
+	return h.left > 0, nil
 }
 
 func (h *hasher) row(key, row []byte) (bool, error) {
@@ -92,14 +137,20 @@ func (h *hasher) row(key, row []byte) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	counts := true
 	if at.main <= h.compacted {
-		kept, err := h.kept(at, row)
-		if err != nil || !kept {
-			return err == nil, err
+		if counts, err = h.kept(at, row); err != nil {
+			return false, err
 		}
 	}
-	h.sum = crc32.Update(h.sum, castagnoli, key[groupLen:])
-	h.sum = crc32.Update(h.sum, castagnoli, row)
+	if counts {
+		h.sum = crc32.Update(h.sum, castagnoli, key[groupLen:])
+		h.sum = crc32.Update(h.sum, castagnoli, row)
+	}
+	if h.left--; h.left == 0 {
+		h.next = append(append(h.next[:0], key...), 0)
+		return false, nil
+	}
 	return true, nil
 }
 

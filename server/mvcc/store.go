@@ -26,6 +26,10 @@ type Store struct {
 	// Invariant: compacted <= published; neither ever falls.
 	published, compacted atomic.Int64
 
+	// hashes are those of the last compactions, the oldest first. Guarded by
+	// mu; written by the sweep.
+	hashes []compactionHash
+
 	// pinned counts the readers that are under way, by the epoch in which they
 	// began. A reader checks its revision against compacted and pins itself
 	// under one hold of mu; a sweep turns the epoch, then waits until the old
@@ -37,9 +41,10 @@ type Store struct {
 
 	// The rest belongs to the applying goroutine.
 	writer Writer
-	// sweep is the compaction under way; finished the newest one done.
-	sweep    *sweep
-	finished int64
+	// sweep is the compaction under way; finished the newest one done. resumed
+	// is one that an earlier run began, so that rows may be gone already.
+	sweep             *sweep
+	finished, resumed int64
 }
 
 // Open reads the group's rows and rebuilds the index. A compaction that was
@@ -51,7 +56,7 @@ func Open(e engine.Engine, g engine.GroupID) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.finished = c.Finished
+	s.finished, s.resumed = c.Finished, c.Scheduled
 	rev, err := s.restore()
 	if err != nil {
 		return nil, fmt.Errorf("restore revisions of group %d: %w", g, err)
