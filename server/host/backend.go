@@ -74,6 +74,19 @@ func (h *Host) ReadBarrier(ctx context.Context) error {
 		return err
 	}
 	signal(h.inbox.wake)
+	return h.awaitRead(ctx, done)
+}
+
+// awaitApplied returns when this member has applied and published an entry.
+func (h *Host) awaitApplied(ctx context.Context, index uint64) error {
+	done, err := h.replica.Reads.AddAt(index)
+	if err != nil {
+		return err
+	}
+	return h.awaitRead(ctx, done)
+}
+
+func (h *Host) awaitRead(ctx context.Context, done <-chan error) error {
 	timeout := time.NewTimer(h.c.RequestTimeout)
 	defer timeout.Stop()
 	select {

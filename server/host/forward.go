@@ -30,6 +30,8 @@ type callAnswer struct {
 	// TTLMillis answers callRenew and callRemaining.
 	TTLMillis int64          `json:"ttl_millis,omitempty"`
 	Members   []state.Member `json:"members,omitempty"`
+	// Index is that of the entry that made Members what they are.
+	Index uint64 `json:"index,omitempty"`
 }
 
 // forwardable are the errors that keep their identity across members.
@@ -101,7 +103,7 @@ func (h *Host) answer(ctx context.Context, kind string, body []byte) callAnswer 
 	case callChange:
 		var c state.MemberChange
 		if err = json.Unmarshal(body, &c); err == nil {
-			a.Members, err = h.changeMembers(ctx, c)
+			a, err = h.changeMembers(ctx, c)
 		}
 	default:
 		err = fmt.Errorf("unknown request %q", kind)

@@ -28,8 +28,10 @@ func (h *Host) ChangeMembers(ctx context.Context, c state.MemberChange) ([]state
 	if err != nil {
 		return nil, err
 	}
-	// The leader has applied it; the caller's next call may come here.
-	if err := h.ReadBarrier(ctx); err != nil && !h.IsRemoved(h.c.ID) {
+	// The leader has applied it; the caller's next call may come here. A round
+	// of reads would be too much: the members after the change may be no quorum
+	// yet, as when one member alone gets a second that is still to be started.
+	if err := h.awaitApplied(ctx, a.Index); err != nil && !h.IsRemoved(h.c.ID) {
 		return nil, err
 	}
 	return a.Members, nil
@@ -42,45 +44,64 @@ var errMoved = errors.New("host: leadership has moved")
 // changeMembers runs on the leader, one change at a time. A leader that is to be
 // removed hands over first: it could hold entries that nobody else has, and of
 // two voters the other could then not be elected without it.
-func (h *Host) changeMembers(ctx context.Context, c state.MemberChange) ([]state.Member, error) {
+func (h *Host) changeMembers(ctx context.Context, c state.MemberChange) (callAnswer, error) {
 	h.changing.Lock()
 	defer h.changing.Unlock()
+	if err := h.checkChange(ctx, c); err != nil {
+		return callAnswer{}, err
+	}
 	if c.Kind == state.Remove && c.Member.ID == h.c.ID {
 		if err := h.HandOver(ctx); err != nil {
-			return nil, err
+			return callAnswer{}, err
 		}
 		if !h.Status().IsLeader() {
-			return nil, errMoved
+			return callAnswer{}, errMoved
 		}
-	}
-	// A leader's first round of reads ends after all earlier changes are
-	// applied, so that raft does not refuse this one as a second at a time.
-	if err := h.ReadBarrier(ctx); err != nil {
-		return nil, err
-	}
-	m := h.machine.Load()
-	if err := m.CheckChange(c); err != nil {
-		return nil, err
-	}
-	if err := h.checkQuorum(m, c); err != nil {
-		return nil, err
 	}
 	w, err := h.replica.Proposals.AddChange(c)
 	if err != nil {
-		return nil, err
+		return callAnswer{}, err
 	}
 	r, err := h.await(ctx, w)
 	if err != nil {
-		return nil, err
+		return callAnswer{}, err
 	}
 	if r.Change.Err != nil {
-		return nil, r.Change.Err
+		return callAnswer{}, r.Change.Err
 	}
-	return h.machine.Load().Members(), nil
+	return callAnswer{Members: h.machine.Load().Members(), Index: r.Index}, nil
+}
+
+// checkChange judges a change by the state after all earlier ones: a leader's
+// first round of reads ends when they are applied, so that raft does not refuse
+// this one as a second at a time either. What the state refuses already before
+// that round gets no more than an election's time for it, since without a
+// quorum the round never ends, and the refusal is what the caller has to know.
+func (h *Host) checkChange(ctx context.Context, c state.MemberChange) error {
+	check := func() error {
+		m := h.machine.Load()
+		if err := m.CheckChange(c); err != nil {
+			return err
+		}
+		return h.checkQuorum(m, c)
+	}
+	refusal := check()
+	if refusal != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, h.c.TickInterval*time.Duration(h.c.ElectionTicks))
+		defer cancel()
+	}
+	switch err := h.ReadBarrier(ctx); {
+	case err != nil && refusal != nil:
+		return refusal
+	case err != nil:
+		return err
+	}
+	return check()
 }
 
 // checkQuorum refuses a change that would leave, or meets, a cluster that is
-// not healthy enough to carry it, by etcd's rules.
+// not healthy enough to carry it.
 func (h *Host) checkQuorum(m *state.Machine, c state.MemberChange) error {
 	if c.Kind == state.Promote {
 		if err := h.checkReady(c.Member.ID); err != nil {
@@ -90,87 +111,25 @@ func (h *Host) checkQuorum(m *state.Machine, c state.MemberChange) error {
 	if !h.c.StrictReconfigCheck {
 		return nil
 	}
-	voters, started := 0, 0
-	target, targetIsVoter := state.Member{}, false
+	var voters []voter
 	for _, v := range m.Members() {
-		if v.ID == c.Member.ID {
-			target, targetIsVoter = v, !v.Learner
-		}
-		if v.Learner {
-			continue
-		}
-		voters++
-		if v.Name != "" {
-			started++
+		if !v.Learner {
+			voters = append(voters, h.voter(v))
 		}
 	}
-	switch c.Kind {
-	case state.AddVoter:
-		return h.checkGrow(m, started, voters)
-	case state.AddLearner:
-		return h.checkConnected(m)
-	case state.Promote:
-		if target.Name != "" {
-			started++
-		}
-		if started < (voters+1)/2+1 {
-			return replica.ErrNotEnoughStarted
-		}
-	case state.Remove:
-		if targetIsVoter {
-			return h.checkShrink(m, target, started, voters)
-		}
-	}
-	return nil
+	return checkReconfig(c.Kind, c.Member.ID, voters)
 }
 
-func (h *Host) checkGrow(m *state.Machine, started, voters int) error {
-	// One member alone may always grow: it has to start somewhere.
-	if started == 1 && voters == 1 {
-		return nil
+func (h *Host) voter(m state.Member) voter {
+	v := voter{id: m.ID, started: m.Name != ""}
+	if m.ID == h.c.ID {
+		v.connected, v.healthy = true, true
+		return v
 	}
-	if started < (voters+1)/2+1 {
-		return replica.ErrNotEnoughStarted
-	}
-	return h.checkConnected(m)
-}
-
-func (h *Host) checkConnected(m *state.Machine) error {
-	for _, v := range m.Members() {
-		if !v.Learner && !h.healthy(v.ID) {
-			return replica.ErrUnhealthy
-		}
-	}
-	return nil
-}
-
-// checkShrink lets a member go that never started, and else only while those
-// that stay and are healthy are a quorum.
-func (h *Host) checkShrink(m *state.Machine, target state.Member, started, voters int) error {
-	if target.Name == "" {
-		return nil
-	}
-	if voters > 1 && started-1 < (voters-1)/2+1 {
-		return replica.ErrNotEnoughStarted
-	}
-	active := 0
-	for _, v := range m.Members() {
-		if !v.Learner && v.ID != target.ID && h.healthy(v.ID) {
-			active++
-		}
-	}
-	if h.healthy(target.ID) && active < (voters-1)/2+1 {
-		return replica.ErrUnhealthy
-	}
-	return nil
-}
-
-func (h *Host) healthy(id uint64) bool {
-	if id == h.c.ID {
-		return true
-	}
-	since := h.peers.Connected(id)
-	return !since.IsZero() && time.Since(since) >= healthyFor
+	since := h.peers.Connected(m.ID)
+	v.connected = !since.IsZero()
+	v.healthy = v.connected && time.Since(since) >= healthyFor
+	return v
 }
 
 // checkReady refuses to promote a learner that lags.

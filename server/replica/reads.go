@@ -23,7 +23,7 @@ type Reads struct {
 	roundSeq uint64
 	// ticks since the round was sent to the leader.
 	roundTicks int
-	// confirmed rounds wait for their index to be applied; ascending.
+	// confirmed rounds wait for their index to be applied.
 	confirmed []confirmedRound
 	// forgotten are reads that nobody waits for any more, until they are
 	// pruned from waiting and round.
@@ -78,6 +78,23 @@ func (r *Reads) Forget(c <-chan error) {
 	}
 	r.waiting, r.round = slices.DeleteFunc(r.waiting, over), slices.DeleteFunc(r.round, over)
 	clear(r.forgotten)
+}
+
+// AddAt queues a read of what is known to be committed at index: it needs no
+// round, only that the index is applied here.
+func (r *Reads) AddAt(index uint64) (<-chan error, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped {
+		return nil, ErrStopped
+	}
+	c := make(chan error, 1)
+	if index <= r.applied {
+		c <- nil
+	} else {
+		r.confirmed = append(r.confirmed, confirmedRound{index, []chan error{c}})
+	}
+	return c, nil
 }
 
 // Stop fails every read with ErrStopped.

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"testing"
 
 	"metastore.io/metastore/server/state"
@@ -56,6 +57,35 @@ func TestReadsWaitForTheIndex(t *testing.T) {
 	r.advance(7)
 	if !served(c) {
 		t.Fatal("a read was not served at its index")
+	}
+}
+
+// What is committed at a known index needs no round.
+func TestReadsAtAnIndex(t *testing.T) {
+	r := NewReads(state.Origin{Member: 1, Incarnation: 1}, 5)
+	at := func(index uint64) <-chan error {
+		c, err := r.AddAt(index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	if !served(at(5)) {
+		t.Fatal("an applied index was waited for")
+	}
+	c := at(7)
+	r.advance(6)
+	if served(c) {
+		t.Fatal("a read was served before its index was applied")
+	}
+	r.advance(7)
+	if !served(c) {
+		t.Fatal("a read was not served at its index")
+	}
+	late := at(8)
+	r.Stop()
+	if err := <-late; !errors.Is(err, ErrStopped) {
+		t.Fatalf("a read that waits at the stop gets %v", err)
 	}
 }
 

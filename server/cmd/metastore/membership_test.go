@@ -108,6 +108,21 @@ func TestGrowAndShrink(t *testing.T) {
 	})
 }
 
+// A second voter that is still to be started leaves one member alone without a
+// quorum: the change itself is answered, and what cannot be done next is
+// refused, both within a client's patience.
+func TestGrowBeforeTheSecondStarts(t *testing.T) {
+	eachEngine(t, func(t *testing.T, engine string) {
+		c := client(t, startCluster(t, engine, 1)...)
+		if _, err := c.MemberAdd(within(t, 5*time.Second), []string{"http://127.0.0.1:1"}); err != nil {
+			t.Fatalf("adding a second member: %v", err)
+		}
+		if _, err := c.MemberAdd(within(t, 5*time.Second), []string{"http://127.0.0.1:2"}); !errors.Is(err, rpctypes.ErrMemberNotEnoughStarted) {
+			t.Fatalf("adding a third member before the second started: %v", err)
+		}
+	})
+}
+
 func TestLearnerServesLittle(t *testing.T) {
 	members := startCluster(t, node.EngineMemory, 1)
 	c := client(t, members...)
