@@ -44,6 +44,9 @@ func (o Opener) open(dir string) (*rocks, error) {
 		return nil, err
 	}
 	defer s.destroy()
+	if err := logTo(s.opts, o.Logger); err != nil {
+		return nil, err
+	}
 	families := []*grocksdb.Options{s.opts, s.opts, s.opts}
 	db, cfs, err := grocksdb.OpenDbColumnFamilies(s.opts, dir, familyNames[:], families)
 	if err != nil {
@@ -154,8 +157,7 @@ func (s *settings) setKnobs(o Options) {
 	s.opts.SetBytesPerSync(uint64(o.BytesPerSync))
 }
 
-// setFixed sets what the engine's promises hang on, and keeps RocksDB's own
-// logs small.
+// setFixed sets what the engine's promises hang on.
 func (s *settings) setFixed() {
 	s.opts.SetCreateIfMissing(true)
 	s.opts.SetCreateIfMissingColumnFamilies(true)
@@ -164,9 +166,6 @@ func (s *settings) setFixed() {
 	s.opts.SetLevelCompactionDynamicLevelBytes(true)
 	s.opts.SetStatsDumpPeriodSec(0)
 	s.opts.SetStatsPersistPeriodSec(0)
-	s.opts.SetInfoLogLevel(grocksdb.WarnInfoLogLevel)
-	s.opts.SetMaxLogFileSize(4 << 20)
-	s.opts.SetKeepLogFileNum(3)
 }
 
 func (s *settings) destroy() {

@@ -3,8 +3,10 @@
 package rocksdb
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -277,4 +279,35 @@ func TestSizeIsMeasuredOnceASecond(t *testing.T) {
 	check(2, engine.Size{TotalBytes: 100, UsedBytes: 50})
 	c.expire()
 	check(3, engine.Size{TotalBytes: 100, UsedBytes: 50})
+}
+
+// RocksDB's own logger aborts the process when it finds no room for a line.
+func TestRocksDBWritesNoLogFile(t *testing.T) {
+	dir := t.TempDir()
+	for range 2 {
+		if err := readAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if logs, err := filepath.Glob(filepath.Join(dir, "LOG*")); err != nil || len(logs) > 0 {
+		t.Errorf("it wrote %v, %v", logs, err)
+	}
+}
+
+// What RocksDB warns of comes out of the logger that the engine was opened with.
+func TestWarningsReachTheLogger(t *testing.T) {
+	dir := t.TempDir()
+	if err := readAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "CURRENT"), []byte("MANIFEST-999999\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if _, err := (Opener{Logger: slog.New(slog.NewTextHandler(&out, nil))}).Open(dir); err == nil {
+		t.Fatal("a database without its manifest was opened")
+	}
+	if !strings.Contains(out.String(), "RocksDB tells") {
+		t.Errorf("it logged %q", out.String())
+	}
 }

@@ -2,13 +2,17 @@
 
 #include "shim.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "rocksdb/db.h"
+#include "rocksdb/env.h"
+#include "rocksdb/options.h"
 #include "rocksdb/write_batch.h"
 
 using rocksdb::ColumnFamilyHandle;
@@ -27,6 +31,13 @@ struct rocksdb_t {
 struct rocksdb_column_family_handle_t {
   ColumnFamilyHandle* rep;
 };
+struct rocksdb_options_t {
+  rocksdb::Options rep;
+};
+
+// In log.go.
+extern "C" void msLog(uintptr_t logger, int error, char* text, size_t len);
+extern "C" void msLogDone(uintptr_t logger);
 
 namespace {
 
@@ -51,12 +62,35 @@ struct Scan {
   std::unique_ptr<rocksdb::Iterator> it;
 };
 
+class GoLogger : public rocksdb::Logger {
+ public:
+  explicit GoLogger(uintptr_t logger) : Logger(rocksdb::WARN_LEVEL), logger_(logger) {}
+  ~GoLogger() override { msLogDone(logger_); }
+  rocksdb::Status Close() override { return Status::OK(); }
+  void LogHeader(const char*, va_list) override {}  // the settings, at each opening
+  using Logger::Logv;
+  void Logv(const rocksdb::InfoLogLevel level, const char* format, va_list ap) override {
+    if (level < rocksdb::WARN_LEVEL || level > rocksdb::FATAL_LEVEL) return;
+    char text[1024];
+    const int n = vsnprintf(text, sizeof(text), format, ap);
+    if (n < 0) return;
+    msLog(logger_, level > rocksdb::WARN_LEVEL, text, std::min<size_t>(n, sizeof(text) - 1));
+  }
+
+ private:
+  const uintptr_t logger_;
+};
+
 char* Append(char* dst, const Slice& s) {
   memcpy(dst, s.data(), s.size());
   return dst + s.size();
 }
 
 }  // namespace
+
+void ms_log_to(rocksdb_options_t* options, uintptr_t logger) {
+  options->rep.info_log = std::make_shared<GoLogger>(logger);
+}
 
 void ms_write(rocksdb_t* db, const char* rep, size_t len, char** err) {
   rocksdb::WriteOptions o;

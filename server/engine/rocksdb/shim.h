@@ -14,6 +14,11 @@ extern "C" {
 
 // Errors are returned in *err: nil, or text that the caller frees.
 
+// ms_log_to has RocksDB hand its warnings to msLog instead of writing a file:
+// its own logger aborts the process when the volume is full. logger is a Go
+// handle, which msLogDone gives back when the database is gone.
+void ms_log_to(rocksdb_options_t* options, uintptr_t logger);
+
 // ms_write applies a write batch, given in RocksDB's own representation,
 // without the write-ahead log.
 void ms_write(rocksdb_t* db, const char* rep, size_t len, char** err);
