@@ -76,6 +76,14 @@ sim: go-is-there ## simulate SEEDS clusters under faults; a failure prints the s
 	@go test -tags $(GO_TAGS) ./server/sim -run 'TestSim$$' -v -sim.seeds=$(SEEDS) -timeout 0
 SEEDS ?= 1000
 
+.PHONY: faults
+faults: packages ## CYCLES kills of real members, power cuts, full volumes, a member REVISIONS behind; STORAGE_ENGINE= for one engine
+	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/cmd/metastore -run 'TestFaults|TestVolume' -v -timeout 0 -count=1 \
+	  -faults.cycles=$(CYCLES) -faults.revisions=$(REVISIONS) -faults.engine=$(STORAGE_ENGINE)
+CYCLES         ?= 500
+REVISIONS      ?= 1000000
+STORAGE_ENGINE ?=
+
 .PHONY: verify
 verify: packages $(GOLANGCI_LINT) $(CONTROLLER_GEN) ## format, vet, lint, tidy modules, generated files up to date
 	@$(STAGE) 'verify: format' hack/check.sh format

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -177,47 +176,6 @@ func (l *load) verify(t *testing.T, c *clientv3.Client) {
 	if lost > 0 {
 		t.Fatalf("%d acknowledged writes are lost of %d", lost, l.writes.Load())
 	}
-}
-
-// Twenty times a random member is killed under load, and all of them once.
-func TestKillLoop(t *testing.T) {
-	eachEngine(t, func(t *testing.T, engine string) {
-		members := startCluster(t, engine, 3, "--snapshot-count=200", "--snapshot-catchup-entries=100")
-		c := client(t, members...)
-		l := startLoad(c, 8)
-		defer l.end()
-		seed := rand.Uint64()
-		t.Logf("seed %d", seed)
-		rng := rand.New(rand.NewPCG(seed, 1))
-		for i := range 20 {
-			before := l.writes.Load()
-			eventually(t, 20*time.Second, func() error {
-				if n := l.writes.Load() - before; n < 50 {
-					return fmt.Errorf("round %d: %d writes were acknowledged", i, n)
-				}
-				return nil
-			})
-			m := members[rng.IntN(len(members))]
-			m.kill()
-			m.start()
-			m.waitServing()
-		}
-		for _, m := range members {
-			m.kill()
-		}
-		for _, m := range members {
-			m.start()
-		}
-		for _, m := range members {
-			m.waitServing()
-		}
-		l.end()
-		for _, m := range members {
-			l.verify(t, client(t, m))
-		}
-		checkHashes(t, members)
-		t.Logf("%d writes acknowledged, %d of unknown outcome", l.writes.Load(), l.failed.Load())
-	})
 }
 
 // A planned stop of each member, the leader too, costs no client an error.

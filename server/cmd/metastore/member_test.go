@@ -37,8 +37,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// engines are the storage engines that this build has.
+// engines are the storage engines that this build has, or the wanted one.
 func engines() []string {
+	if *faultEngine != "" {
+		return []string{*faultEngine}
+	}
 	if rocksdb.Built {
 		return []string{node.EngineRocksDB, node.EngineMemory}
 	}
