@@ -84,6 +84,16 @@ CYCLES         ?= 500
 REVISIONS      ?= 1000000
 STORAGE_ENGINE ?=
 
+.PHONY: fuzz
+fuzz: go-is-there ## fuzz every decoder for FUZZ_SECONDS each; FUZZ= picks targets by name or folder
+	@GO_TAGS=$(GO_TAGS) hack/fuzz.sh $(FUZZ_SECONDS) '$(FUZZ)'
+FUZZ_SECONDS ?= 60
+FUZZ         ?= .
+
+.PHONY: fuzz-short
+fuzz-short: go-is-there ## fuzz every decoder for a moment, without coverage
+	@GO_TAGS=$(GO_TAGS) FUZZ_BLIND=1 $(STAGE) 'fuzz: every decoder, a moment' hack/fuzz.sh 0.3
+
 .PHONY: verify
 verify: packages $(GOLANGCI_LINT) $(CONTROLLER_GEN) ## format, vet, lint, tidy modules, generated files up to date
 	@$(STAGE) 'verify: format' hack/check.sh format

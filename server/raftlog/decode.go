@@ -24,6 +24,7 @@ func decodePayload(h recordHeader, payload []byte, base int64) (change, error) {
 	case recordCheckpoint:
 		c.at = d.position()
 		c.last = d.uint64()
+		d.bad = d.bad || c.last < c.at.Index || c.last-c.at.Index > maxEntries
 	case recordHardState:
 		d.bad = d.bad || c.hard == nil
 	case recordMark:
@@ -31,7 +32,7 @@ func decodePayload(h recordHeader, payload []byte, base int64) (change, error) {
 	default:
 		d.bad = true
 	}
-	if d.bad || len(d.rest) != 0 || c.last < c.at.Index && h.kind == recordCheckpoint {
+	if d.bad || len(d.rest) != 0 {
 		return change{}, errMalformed
 	}
 	return c, nil

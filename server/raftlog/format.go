@@ -25,6 +25,10 @@ const (
 	// entries is split into several records, so that lengths fit 32 bits.
 	maxDataBytes = 1 << 30
 	maxRunBytes  = 64 << 20
+	// maxEntries bounds what a checkpoint may say of the entries of a group:
+	// recovery makes room for them, and a log of that many would not fit into
+	// memory either.
+	maxEntries = 1 << 27
 )
 
 // ErrCorrupt says that the log holds bytes that do not verify and are no torn

@@ -51,7 +51,7 @@ type member struct {
 	bodies   [][]byte // of the commands applied
 }
 
-func newMember(t *testing.T, o watch.Options) *member {
+func newMember(t testing.TB, o watch.Options) *member {
 	t.Helper()
 	e, err := memory.Opener{}.Open(t.TempDir())
 	if err != nil {

@@ -125,6 +125,9 @@ func FuzzDecodeCommands(f *testing.F) {
 			}
 			return
 		}
+		if o2, seq2, ok := PeekOrigin(data); !ok || o2 != o || seq2 != seq {
+			t.Fatalf("%x is of %v %d, and PeekOrigin says %v %d %v", data, o, seq, o2, seq2, ok)
+		}
 		if again := EncodeCommands(o, seq, cmds); !bytes.Equal(again, data) {
 			t.Fatalf("%x encodes to %x", data, again)
 		}
