@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"net/http"
 	"time"
 
 	"github.com/soheilhy/cmux"
@@ -45,8 +44,12 @@ func newConnCredentials() connCredentials { return connCredentials{insecure.NewC
 // ServerHandshake does none: it finds the TLS connection, and with it the
 // client's verified certificate.
 func (c connCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	t := tlsConn(conn)
-	if t == nil {
+	inner := conn
+	if m, ok := conn.(*cmux.MuxConn); ok {
+		inner = m.Conn
+	}
+	t, ok := inner.(*tls.Conn)
+	if !ok {
 		return c.TransportCredentials.ServerHandshake(conn)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
@@ -59,39 +62,6 @@ func (c connCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.A
 		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
 	}, nil
 }
-
-// tlsConn finds the TLS below a connection; nil when there is none.
-func tlsConn(conn net.Conn) *tls.Conn {
-	if m, ok := conn.(*cmux.MuxConn); ok {
-		conn = m.Conn
-	}
-	t, _ := conn.(*tls.Conn)
-	return t
-}
-
-// tlsKey is where noteTLS keeps a connection's *tls.Conn.
-type tlsKey struct{}
-
-// noteTLS and withTLS tell HTTP handlers about TLS in the same way: net/http
-// sees it only where it ended it itself.
-func noteTLS(ctx context.Context, conn net.Conn) context.Context {
-	if t := tlsConn(conn); t != nil {
-		return context.WithValue(ctx, tlsKey{}, t)
-	}
-	return ctx
-}
-
-func withTLS(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if t, ok := r.Context().Value(tlsKey{}).(*tls.Conn); ok && r.TLS == nil {
-			state := t.ConnectionState()
-			r.TLS = &state
-		}
-		h.ServeHTTP(w, r)
-	})
-}
-
-const handshakeTimeout = 10 * time.Second
 
 // Clone copies the credentials.
 func (c connCredentials) Clone() credentials.TransportCredentials {

@@ -64,6 +64,7 @@ func Start(ctx context.Context, c Config) (*Node, error) {
 	if err != nil {
 		return nil, &ExitError{Code: ExitUsage, Err: err}
 	}
+	c.describe()
 	n := &Node{c: &c, removed: make(chan struct{}), ready: make(chan struct{})}
 	if err := n.start(ctx, t); err != nil {
 		return nil, errors.Join(withCode(err), n.Stop(ctx))
@@ -73,7 +74,7 @@ func Start(ctx context.Context, c Config) (*Node, error) {
 
 func (n *Node) start(ctx context.Context, t tlsConfigs) (err error) {
 	// Listen first: an address in use is told before anything is written.
-	if n.serve, err = listen(n.c, t); err != nil {
+	if n.serve, err = listen(n.c); err != nil {
 		return err
 	}
 	if n.dir, err = openDataDir(disk.OS(), n.c.DataDir); err != nil {
@@ -85,7 +86,7 @@ func (n *Node) start(ctx context.Context, t tlsConfigs) (err error) {
 	if err := n.startHost(ctx, t); err != nil {
 		return err
 	}
-	if err := n.serve.start(n); err != nil {
+	if err := n.serve.start(n, t); err != nil {
 		return err
 	}
 	background, cancel := context.WithCancel(context.Background())

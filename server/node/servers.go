@@ -2,16 +2,11 @@ package node
 
 import (
 	"context"
-	"crypto/tls"
-	"encoding/json"
-	"errors"
-	"fmt"
+	"log/slog"
+	"math"
 	"net"
 	"net/http"
-	"net/http/pprof"
-	"net/url"
-	"os"
-	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,75 +17,41 @@ import (
 	"metastore.io/metastore/server/rpc"
 )
 
-// servers are this member's listeners and who answers on them. A client URL
-// answers gRPC and HTTP on one port.
+// readHeaderTimeout is how long a client may take to send a request's header.
+const readHeaderTimeout = 10 * time.Second
+
+// servers are this member's listeners and who answers on them.
 type servers struct {
-	client, peer, metrics []net.Listener
+	listeners
 	// failed gets the first error of a server that should still run.
 	failed chan error
 
-	grpc    *grpc.Server
-	gateway *rpc.Gateway
-	https   []*http.Server
-	muxes   []cmux.CMux
-	running sync.WaitGroup
+	// grpc owns its connections. overHTTP answers calls that reached an HTTP
+	// server, and can only be stopped at once.
+	grpc, overHTTP *grpc.Server
+	gateway        *rpc.Gateway
+	clientHTTP     []*http.Server
+	peerHTTP       []*http.Server
+	muxes          []cmux.CMux
+	acceptors      []*tlsAcceptor
+	running        sync.WaitGroup
 	// stopping is closed by drain: errors of closed listeners are no failure.
 	stopping chan struct{}
 	stopOnce sync.Once
 }
 
 // listen opens every listener, or none.
-func listen(c *Config, t tlsConfigs) (s *servers, err error) {
-	s = &servers{failed: make(chan error, 1), stopping: make(chan struct{})}
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
-	for _, l := range []struct {
-		flag string
-		urls []url.URL
-		tls  *tls.Config
-		into *[]net.Listener
-	}{
-		{"listen-peer-urls", c.ListenPeerURLs, t.peerServer, &s.peer},
-		{"listen-client-urls", c.ListenClientURLs, t.client, &s.client},
-		{"listen-metrics-urls", c.ListenMetricsURLs, t.client, &s.metrics},
-	} {
-		for _, u := range l.urls {
-			ln, err := listenURL(u, l.tls)
-			if err != nil {
-				return s, fmt.Errorf("--%s=%s: %w", l.flag, u.String(), err)
-			}
-			*l.into = append(*l.into, ln)
-		}
+func listen(c *Config) (*servers, error) {
+	s := &servers{failed: make(chan error, 1), stopping: make(chan struct{})}
+	if err := s.open(c); err != nil {
+		s.close()
+		return s, err
 	}
 	return s, nil
 }
 
-func listenURL(u url.URL, c *tls.Config) (net.Listener, error) {
-	network, address := "tcp", u.Host
-	if u.Scheme == "unix" || u.Scheme == "unixs" {
-		network, address = "unix", u.Host+u.Path
-		if err := os.Remove(address); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, err // a socket of an earlier run would be in the way
-		}
-	}
-	ln, err := net.Listen(network, address)
-	if err != nil {
-		return nil, err
-	}
-	if u.Scheme == "https" || u.Scheme == "unixs" {
-		ln = tls.NewListener(ln, c)
-	}
-	return ln, nil
-}
-
 // start begins to answer: peers first, then clients.
-func (s *servers) start(n *Node) error {
-	peerMux := http.NewServeMux()
-	n.peers.Routes(peerMux)
-	peerMux.HandleFunc("GET "+peer.PathMembers, n.serveMembers)
+func (s *servers) start(n *Node, t tlsConfigs) error {
 	options, err := n.rpcOptions()
 	if err != nil {
 		return err
@@ -99,75 +60,124 @@ func (s *servers) start(n *Node) error {
 	if err != nil {
 		return err
 	}
-	s.grpc = grpc.NewServer(append(api.ServerOptions(), grpc.Creds(newConnCredentials()))...)
-	api.Register(s.grpc)
-	handler := n.profiled(api.HTTPHandler())
-	clientMux := http.NewServeMux()
-	clientMux.Handle("/", handler)
+	s.grpc = s.newGRPC(api)
+	s.overHTTP = s.newGRPC(api)
 	if n.c.EnableGRPCGateway {
 		if s.gateway, err = api.NewGateway(s.grpc); err != nil {
 			return err
 		}
-		clientMux.Handle("/v3/", s.gateway)
-		clientMux.Handle("/v3beta/", s.gateway)
 	}
-	peerMux.Handle("GET /version", handler)
+	peers := http.NewServeMux()
+	n.peers.Routes(peers)
+	peers.HandleFunc("GET "+peer.PathMembers, n.serveMembers)
+	peers.Handle("/version", api.HTTPHandler())
 	for _, l := range s.peer {
-		s.serveHTTP(l, peerMux)
+		s.peerHTTP = append(s.peerHTTP, s.serveHTTP(n.c, l, peers))
 	}
 	for _, l := range s.metrics {
-		s.serveHTTP(l, handler)
+		s.clientHTTP = append(s.clientHTTP, s.serveHTTP(n.c, l, api.MetricsHandler()))
 	}
-	for _, l := range s.client {
-		m := cmux.New(l)
-		s.muxes = append(s.muxes, m)
-		grpcListener := m.Match(cmux.HTTP2())
-		s.run(func() error { return s.grpc.Serve(grpcListener) })
-		s.serveHTTP(m.Match(cmux.Any()), clientMux)
-		s.run(m.Serve)
+	handler := n.clientHandler(api)
+	for _, e := range s.client {
+		s.serveClients(n.c, e, t, handler)
 	}
 	return nil
 }
 
-func (n *Node) rpcOptions() (rpc.Options, error) {
-	users, err := n.authOptions()
-	return rpc.Options{
-		Auth:                 users,
-		MaxRequestBytes:      int(n.c.MaxRequestBytes),
-		MaxTxnOps:            int(n.c.MaxTxnOps),
-		QuotaBytes:           n.c.QuotaBackendBytes,
-		MaxConcurrentStreams: n.c.MaxConcurrentStreams,
-		KeepAliveMinTime:     n.c.KeepAliveMinTime,
-		KeepAliveInterval:    n.c.KeepAliveInterval,
-		KeepAliveTimeout:     n.c.KeepAliveTimeout,
-		LeaderLossTimeout:    3 * time.Duration(n.c.ElectionMillis) * time.Millisecond,
-		SnapshotDir:          n.path(tmpDir),
-		Logger:               n.c.Logger,
-	}, err
+func (s *servers) newGRPC(api *rpc.Server) *grpc.Server {
+	g := grpc.NewServer(append(api.ServerOptions(), grpc.Creds(newConnCredentials()))...)
+	api.Register(g)
+	return g
 }
 
-// profiled adds Go's profiles where they were asked for.
-func (n *Node) profiled(h http.Handler) http.Handler {
-	if !n.c.EnablePprof {
-		return h
-	}
+// clientHandler answers HTTP on the client URLs.
+func (n *Node) clientHandler(api *rpc.Server) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	mux.Handle("/", h)
-	return mux
+	if n.serve.gateway != nil {
+		mux.Handle("/v3/", n.serve.gateway)
+		mux.Handle("/v3beta/", n.serve.gateway)
+	}
+	if n.c.EnablePprof || n.c.Debug {
+		addProfiles(mux)
+	}
+	if n.c.Debug {
+		addTraces(mux)
+	}
+	mux.Handle("/", api.HTTPHandler())
+	return api.Guard(mux, rpc.GuardOptions{CORS: n.c.CORS, HostWhitelist: n.c.HostWhitelist})
 }
 
-func (s *servers) serveHTTP(l net.Listener, h http.Handler) {
-	server := &http.Server{
-		Handler: withTLS(h), ConnContext: noteTLS, ReadHeaderTimeout: 10 * time.Second,
-		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
+// serveClients divides what comes to one address: without TLS by how it begins,
+// with TLS by what the client says it can speak.
+func (s *servers) serveClients(c *Config, e *endpoint, t tlsConfigs, h http.Handler) {
+	withHTTP, withGRPC := e.httpOnly || !s.splitHTTP, !e.httpOnly
+	traffic := map[[2]bool]string{{true, true}: "grpc+http", {false, true}: "http", {true, false}: "grpc"}[[2]bool{withGRPC, withHTTP}]
+	l := net.Listener(e.l)
+	var plainHTTP, plainGRPC net.Listener
+	if e.plain {
+		m := cmux.New(l)
+		s.muxes = append(s.muxes, m)
+		if withGRPC {
+			plainGRPC = m.Match(cmux.HTTP2())
+		}
+		if withHTTP {
+			plainHTTP = m.Match(cmux.HTTP1())
+		}
+		if e.secure {
+			l = m.Match(cmux.Any())
+		}
+		s.run(m.Serve)
+		c.Logger.Info("serving client traffic insecurely; this is strongly discouraged!", "traffic", traffic, "address", e.l.Addr().String())
 	}
-	s.https = append(s.https, server)
+	if plainGRPC != nil {
+		s.run(func() error { return s.grpc.Serve(plainGRPC) })
+	}
+	if plainHTTP != nil {
+		s.clientHTTP = append(s.clientHTTP, s.serveHTTP(c, plainHTTP, h))
+	}
+	if e.secure {
+		s.serveSecure(c, l, t, h, withGRPC, withHTTP)
+		c.Logger.Info("serving client traffic securely", "traffic", traffic, "address", e.l.Addr().String())
+	}
+}
+
+func (s *servers) serveSecure(c *Config, l net.Listener, t tlsConfigs, h http.Handler, withGRPC, withHTTP bool) {
+	a := newTLSAcceptor(l, t.client, c.Logger, c.ClientTLS.HandshakeFailure)
+	s.acceptors = append(s.acceptors, a)
+	if withGRPC {
+		q := newConnQueue(l.Addr())
+		a.grpc = q
+		s.run(func() error { return s.grpc.Serve(q) })
+	}
+	if withHTTP {
+		a.http = newConnQueue(l.Addr())
+		if withGRPC {
+			h = grpcOrHTTP(s.overHTTP, h)
+		}
+		s.clientHTTP = append(s.clientHTTP, s.serveHTTP(c, a.http, h))
+	}
+	s.run(a.serve)
+}
+
+// grpcOrHTTP hands gRPC's calls to its server.
+func grpcOrHTTP(g *grpc.Server, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			g.ServeHTTP(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+func (s *servers) serveHTTP(c *Config, l net.Listener, h http.Handler) *http.Server {
+	server := &http.Server{
+		Handler: h, ReadHeaderTimeout: readHeaderTimeout,
+		ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug), // a client's mistakes
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: int(min(c.MaxConcurrentStreams, math.MaxInt32))},
+	}
 	s.run(func() error { return server.Serve(l) })
+	return server
 }
 
 func (s *servers) run(serve func() error) {
@@ -187,25 +197,37 @@ func (s *servers) run(serve func() error) {
 	}()
 }
 
-// drain takes no new connections and lets requests end, for a while; streams,
-// which never end by themselves, are cut then.
+// drain takes no new connections of clients and lets requests end, for a while;
+// streams, which never end by themselves, are cut then.
 func (s *servers) drain(limit time.Duration) {
 	s.stopOnce.Do(func() { close(s.stopping) })
 	if s.grpc == nil {
 		return
 	}
-	s.closeGateway()
-	drained := make(chan struct{})
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	var drained sync.WaitGroup
+	for _, server := range s.clientHTTP {
+		drained.Add(1)
+		go func() {
+			defer drained.Done()
+			_ = server.Shutdown(ctx) // what goes on is cut below
+		}()
+	}
+	graceful := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()
-		close(drained)
+		close(graceful)
 	}()
 	select {
-	case <-drained:
-	case <-time.After(limit):
+	case <-graceful:
+	case <-ctx.Done():
 		s.grpc.Stop()
-		<-drained
+		<-graceful
 	}
+	drained.Wait()
+	s.overHTTP.Stop()
+	s.closeGateway()
 }
 
 func (s *servers) closeGateway() {
@@ -218,49 +240,51 @@ func (s *servers) closeGateway() {
 // close ends every connection and waits for the servers.
 func (s *servers) close() {
 	s.stopOnce.Do(func() { close(s.stopping) })
+	s.closeGateway()
 	if s.grpc != nil {
-		s.closeGateway()
 		s.grpc.Stop()
+		s.overHTTP.Stop()
 	}
-	for _, server := range s.https {
-		_ = server.Close() // its listeners may be closed already
+	for _, servers := range [][]*http.Server{s.clientHTTP, s.peerHTTP} {
+		for _, server := range servers {
+			_ = server.Close() // its listeners may be closed already
+		}
+	}
+	for _, a := range s.acceptors {
+		a.close()
 	}
 	for _, m := range s.muxes {
 		m.Close()
 	}
-	for _, ls := range [][]net.Listener{s.client, s.peer, s.metrics} {
-		for _, l := range ls {
-			_ = l.Close() // may be closed already
-		}
-	}
+	s.listeners.close()
 	s.running.Wait()
 }
 
-// membersBarrier is how long serveMembers waits for the newest membership.
-const membersBarrier = 200 * time.Millisecond
-
-// serveMembers answers a member that wants to join, or to start anew: with the
-// newest membership where there is a leader, else with what is known here.
-func (n *Node) serveMembers(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), membersBarrier)
-	defer cancel()
-	if err := n.host.ReadBarrier(ctx); err != nil {
-		// Without a leader what is known here still tells who has started
-		// before; a joiner that is not in it asks again.
-		n.c.Logger.Debug("members told without a leader", "error", err)
+func (n *Node) rpcOptions() (rpc.Options, error) {
+	users, err := n.authOptions()
+	o := rpc.Options{
+		Auth:                 users,
+		MaxRequestBytes:      int(n.c.MaxRequestBytes),
+		MaxTxnOps:            int(n.c.MaxTxnOps),
+		QuotaBytes:           n.c.QuotaBackendBytes,
+		MaxConcurrentStreams: n.c.MaxConcurrentStreams,
+		KeepAliveMinTime:     n.c.KeepAliveMinTime,
+		WarnRequestAfter:     n.c.WarnRequestAfter,
+		StopOnDefrag:         n.c.Features.Enabled(StopGRPCServiceOnDefrag),
+		Histograms:           n.c.Metrics == "extensive",
+		LeaderLossTimeout:    3 * time.Duration(n.c.ElectionMillis) * time.Millisecond,
+		SnapshotDir:          n.path(tmpDir),
+		Logger:               n.c.Logger,
 	}
-	if n.host.Machine().ClusterID() == 0 {
-		http.Error(w, "this member is joining itself and knows nobody yet", http.StatusServiceUnavailable)
-		return
+	if o.KeepAliveMinTime <= 0 {
+		o.KeepAliveMinTime = pingsWithoutRule
 	}
-	info := peer.ClusterInfo{ClusterID: strconv.FormatUint(n.host.Status().ClusterID, 16)}
-	for _, m := range n.host.Machine().Members() {
-		info.Members = append(info.Members, peer.MemberInfo{
-			ID: strconv.FormatUint(m.ID, 16), Name: m.Name, PeerURLs: m.PeerURLs, Learner: m.Learner,
-		})
+	if n.c.KeepAliveInterval > 0 && n.c.KeepAliveTimeout > 0 {
+		o.KeepAliveInterval, o.KeepAliveTimeout = n.c.KeepAliveInterval, n.c.KeepAliveTimeout
 	}
-	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(info); err != nil {
-		n.c.Logger.Debug("members not sent", "error", err)
-	}
+	return o, err
 }
+
+// pingsWithoutRule is how often clients may ping where no rule is given: gRPC's
+// own default, as with etcd.
+const pingsWithoutRule = 5 * time.Minute

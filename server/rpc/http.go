@@ -4,26 +4,39 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"expvar"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/status"
-
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// HTTPHandler serves /health, /livez, /readyz, /version and /metrics; all else
-// is not found.
+// HTTPHandler serves what the client URLs answer beside the gateway: /health,
+// /livez, /readyz, /version, /metrics and /debug/vars; all else is not found.
 func (s *Server) HTTPHandler() http.Handler {
-	mux := http.NewServeMux()
+	mux := s.metricsMux()
 	mux.Handle("/version", get(s.serveVersion))
+	mux.Handle("/debug/vars", get(expvar.Handler().ServeHTTP))
+	return mux
+}
+
+// MetricsHandler serves the metrics and the health checks only.
+func (s *Server) MetricsHandler() http.Handler { return s.metricsMux() }
+
+func (s *Server) metricsMux() *http.ServeMux {
+	mux := http.NewServeMux()
 	mux.Handle("/health", get(s.serveHealth))
 	mux.Handle("/metrics", promhttp.HandlerFor(s.o.Registry, promhttp.HandlerOpts{}))
-	mountChecks(mux, "/livez", []check{{"serializable_read", s.checkSerializable}})
-	mountChecks(mux, "/readyz", []check{
+	s.mountChecks(mux, "livez", []check{{"serializable_read", s.checkSerializable}})
+	s.mountChecks(mux, "readyz", []check{
 		{"data_corruption", s.checkCorruption},
 		{"serializable_read", s.checkSerializable},
 		{"linearizable_read", s.checkLinearizable},
@@ -67,13 +80,21 @@ type healthReport struct {
 // leader, and a read.
 func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	if reason := s.unhealthy(r.Context(), q["exclude"], q.Get("serializable") == "true"); reason != "" {
+	reason := s.unhealthy(r.Context(), q["exclude"], q.Get("serializable") == "true")
+	body, err := json.Marshal(healthReport{strconv.FormatBool(reason == ""), reason})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	if reason != "" {
 		s.metrics.unhealthy.Add(1)
-		writeJSON(w, http.StatusServiceUnavailable, healthReport{"false", reason})
+		s.o.Logger.Warn("/health error", "output", string(body), "status-code", http.StatusServiceUnavailable)
+		http.Error(w, string(body), http.StatusServiceUnavailable)
 		return
 	}
 	s.metrics.healthy.Add(1)
-	writeJSON(w, http.StatusOK, healthReport{"true", ""})
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write(body) // the client has gone
 }
 
 // unhealthy says what is wrong, or nothing.
@@ -132,33 +153,42 @@ func (s *Server) checkVoter(context.Context) error {
 	return nil
 }
 
-// mountChecks serves all checks at path and each at a path below it.
-func mountChecks(mux *http.ServeMux, path string, checks []check) {
+// mountChecks serves all checks at a path and each at a path below it.
+func (s *Server) mountChecks(mux *http.ServeMux, kind string, checks []check) {
+	path := "/" + kind
 	mux.Handle(path, get(func(w http.ResponseWriter, r *http.Request) {
 		excluded := make(map[string]bool)
 		for _, name := range r.URL.Query()["exclude"] {
-			excluded[name] = true
+			if name != "" {
+				excluded[name] = true
+			}
 		}
 		var wanted []check
 		for _, c := range checks {
 			if !excluded[c.name] {
 				wanted = append(wanted, c)
 			}
+			delete(excluded, c.name)
 		}
-		serveChecks(w, r, wanted)
+		if len(excluded) > 0 {
+			s.o.Logger.Warn("some health checks cannot be excluded", "missing-health-checks", slices.Sorted(maps.Keys(excluded)))
+		}
+		s.serveChecks(w, r, kind, wanted)
 	}))
 	for _, c := range checks {
-		mux.Handle(path+"/"+c.name, get(func(w http.ResponseWriter, r *http.Request) { serveChecks(w, r, []check{c}) }))
+		mux.Handle(path+"/"+c.name, get(func(w http.ResponseWriter, r *http.Request) { s.serveChecks(w, r, kind, []check{c}) }))
 	}
 }
 
 // serveChecks runs the checks; each is told about when one failed, or when the
 // client wants to know.
-func serveChecks(w http.ResponseWriter, r *http.Request, checks []check) {
+func (s *Server) serveChecks(w http.ResponseWriter, r *http.Request, kind string, checks []check) {
 	var report strings.Builder
 	failed := false
 	for _, c := range checks {
-		if err := c.run(r.Context()); err != nil {
+		err := c.run(r.Context())
+		s.checks.record(kind, c.name, err == nil)
+		if err != nil {
 			failed = true
 			fmt.Fprintf(&report, "[-]%s failed: %s\n", c.name, status.Convert(err).Message())
 		} else {
@@ -166,6 +196,7 @@ func serveChecks(w http.ResponseWriter, r *http.Request, checks []check) {
 		}
 	}
 	if failed {
+		s.o.Logger.Warn("health check failed", "path", r.URL.Path, "reason", report.String(), "status-code", http.StatusServiceUnavailable)
 		http.Error(w, report.String(), http.StatusServiceUnavailable)
 		return
 	}
@@ -175,6 +206,36 @@ func serveChecks(w http.ResponseWriter, r *http.Request, checks []check) {
 		_, _ = io.WriteString(w, report.String())
 	}
 	_, _ = io.WriteString(w, "ok\n")
+}
+
+// checkMetrics count the health checks, by endpoint and name.
+type checkMetrics struct {
+	result *prometheus.GaugeVec
+	total  *prometheus.CounterVec
+}
+
+func newCheckMetrics() checkMetrics {
+	return checkMetrics{
+		result: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "etcd_server_healthcheck", Help: "The result of each kind of healthcheck.",
+		}, []string{"type", "name"}),
+		total: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "etcd_server_healthchecks_total", Help: "The total number of each kind of healthcheck.",
+		}, []string{"type", "name", "status"}),
+	}
+}
+
+func (m checkMetrics) register(r *prometheus.Registry) error {
+	return errors.Join(r.Register(m.result), r.Register(m.total))
+}
+
+func (m checkMetrics) record(kind, name string, ok bool) {
+	value, result := 0.0, "error"
+	if ok {
+		value, result = 1, "success"
+	}
+	m.result.WithLabelValues(kind, name).Set(value)
+	m.total.WithLabelValues(kind, name, result).Inc()
 }
 
 func writeJSON(w http.ResponseWriter, code int, v any) {

@@ -84,6 +84,10 @@ func (s *maintenanceServer) Defragment(ctx context.Context, _ *pb.DefragmentRequ
 	case <-ctx.Done():
 		return nil, wireError(ctx.Err())
 	}
+	if s.o.StopOnDefrag {
+		s.setServing(false, "defrag is active")
+		defer s.setServing(true, "")
+	}
 	if err := s.b.Machine().Defragment(); err != nil {
 		return nil, wireError(err)
 	}

@@ -20,7 +20,11 @@ type metrics struct {
 }
 
 func newMetrics(s *Server) *metrics {
-	return &metrics{s: s, grpc: grpcprom.NewServerMetrics()}
+	var o []grpcprom.ServerMetricsOption
+	if s.o.Histograms {
+		o = append(o, grpcprom.WithServerHandlingTimeHistogram())
+	}
+	return &metrics{s: s, grpc: grpcprom.NewServerMetrics(o...)}
 }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {

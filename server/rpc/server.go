@@ -34,6 +34,14 @@ type Options struct {
 	// KeepAliveInterval is after how long of silence a client is pinged, and
 	// KeepAliveTimeout how long it may take to answer. 2 h, 20 s.
 	KeepAliveInterval, KeepAliveTimeout time.Duration
+	// WarnRequestAfter is how long a unary request takes that is logged as slow.
+	// 300 ms.
+	WarnRequestAfter time.Duration
+	// StopOnDefrag has the gRPC health service say NOT_SERVING while a Defragment
+	// runs.
+	StopOnDefrag bool
+	// Histograms adds how long calls take to the metrics.
+	Histograms bool
 	// LeaderLossTimeout is how long a stream that requires a leader outlives
 	// it. Three election timeouts; 3 s.
 	LeaderLossTimeout time.Duration
@@ -56,6 +64,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.KeepAliveMinTime, 5*time.Second)
 	setDefault(&o.KeepAliveInterval, 2*time.Hour)
 	setDefault(&o.KeepAliveTimeout, 20*time.Second)
+	setDefault(&o.WarnRequestAfter, 300*time.Millisecond)
 	setDefault(&o.LeaderLossTimeout, 3*time.Second)
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
@@ -84,6 +93,8 @@ type Server struct {
 	now func() time.Time
 	// defragmenting holds a token while a Defragment runs: one at a time.
 	defragmenting chan struct{}
+	health        *health.Server
+	checks        checkMetrics
 	// snapshots holds a token for each Snapshot under way.
 	snapshots chan struct{}
 }
@@ -91,7 +102,7 @@ type Server struct {
 // New makes the API of a backend. Its metrics are registered here, so that a
 // registry can hold those of one server only.
 func New(b Backend, o Options) (*Server, error) {
-	s := &Server{b: b, o: o.withDefaults(), now: time.Now, defragmenting: make(chan struct{}, 1), snapshots: make(chan struct{}, maxSnapshots)}
+	s := &Server{b: b, o: o.withDefaults(), now: time.Now, health: health.NewServer(), checks: newCheckMetrics(), defragmenting: make(chan struct{}, 1), snapshots: make(chan struct{}, maxSnapshots)}
 	s.leader = leaderMonitor{b: b, patience: s.o.LeaderLossTimeout}
 	s.metrics = newMetrics(s)
 	if err := s.o.Registry.Register(s.metrics); err != nil {
@@ -100,6 +111,10 @@ func New(b Backend, o Options) (*Server, error) {
 	if err := s.o.Registry.Register(s.metrics.grpc); err != nil {
 		return nil, fmt.Errorf("register metrics of gRPC: %w", err)
 	}
+	if err := s.checks.register(s.o.Registry); err != nil {
+		return nil, fmt.Errorf("register metrics of the health checks: %w", err)
+	}
+	s.setServing(true, "")
 	return s, nil
 }
 
@@ -112,7 +127,7 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 		grpc.MaxConcurrentStreams(s.o.MaxConcurrentStreams),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: s.o.KeepAliveMinTime}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.o.KeepAliveInterval, Timeout: s.o.KeepAliveTimeout}),
-		grpc.ChainUnaryInterceptor(s.metrics.grpc.UnaryServerInterceptor(), s.unary),
+		grpc.ChainUnaryInterceptor(s.logSlow, s.metrics.grpc.UnaryServerInterceptor(), s.unary),
 		grpc.ChainStreamInterceptor(s.metrics.grpc.StreamServerInterceptor(), s.stream),
 	}
 }
@@ -127,7 +142,7 @@ func (s *Server) Register(g *grpc.Server) {
 	pb.RegisterAuthServer(g, &authServer{Server: s})
 	v3lockpb.RegisterLockServer(g, &lockServer{Server: s})
 	v3electionpb.RegisterElectionServer(g, &electionServer{Server: s})
-	healthpb.RegisterHealthServer(g, health.NewServer())
+	healthpb.RegisterHealthServer(g, s.health)
 	s.metrics.grpc.InitializeMetrics(g)
 }
 

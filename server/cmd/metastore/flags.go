@@ -1,16 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"math"
+	"log/slog"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
-	"go.yaml.in/yaml/v3"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/etcd/pkg/v3/netutil"
 
 	"metastore.io/metastore/server/engine/rocksdb"
 	"metastore.io/metastore/server/node"
@@ -20,244 +22,185 @@ import (
 // given may come from the environment as ETCD_NAME_IN_CAPITALS. A config file
 // replaces both, as etcd has it.
 type flags struct {
-	configFile, logLevel string
-	c                    node.Config
+	configFile string
+	log        logOptions
+	c          node.Config
 
-	listenClient, advertiseClient, listenPeer, advertisePeer, listenMetrics string
-	maxStreams                                                              uint32
-	compression                                                             string
+	// Lists, as they are given.
+	listenClient, listenClientHTTP, advertiseClient, listenPeer, advertisePeer, listenMetrics string
+	cors, hostWhitelist, cipherSuites                                                         string
+	clientHosts, clientCNs, peerHosts, peerCNs                                                string
+	discoveryEndpoints                                                                        string
+	featureGates, compression                                                                 string
+
+	// notes are to be logged when there is a logger.
+	notes []note
 }
 
-// ignored are flags of etcd that are taken and have no effect here, by what
-// they default to: each tells how etcd does what MetaStore does otherwise.
-var ignored = map[string]string{
-	"logger":                      "zap",
-	"log-outputs":                 "default",
-	"log-format":                  "json",
-	"max-snapshots":               "5",
-	"max-wals":                    "5",
-	"backend-batch-interval":      "0s",
-	"backend-batch-limit":         "0",
-	"backend-bbolt-freelist-type": "map",
-	"metrics":                     "basic",
-	"unsafe-no-fsync":             "false",
+// note is a line for a logger that is not there yet.
+type note struct {
+	level slog.Level
+	text  string
+	attrs []any
 }
 
-func (f *flags) register(fs *pflag.FlagSet) {
-	f.c = node.DefaultConfig()
-	c := &f.c
-	fs.StringVar(&f.configFile, "config-file", "", "Path to the server configuration file. It replaces all other flags and environment variables.")
-	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn, error, dpanic, panic or fatal.")
-
-	fs.StringVar(&c.Name, "name", c.Name, "Human-readable name for this member.")
-	fs.StringVar(&c.DataDir, "data-dir", "", "Path to the data directory; ${name}.metastore when not given.")
-	fs.StringVar(&c.StorageEngine, "storage-engine", c.StorageEngine, "rocksdb or memory.")
-	fs.StringVar(&f.listenClient, "listen-client-urls", "http://localhost:2379", "URLs to listen on for client traffic.")
-	fs.StringVar(&f.advertiseClient, "advertise-client-urls", "http://localhost:2379", "This member's client URLs to tell the cluster.")
-	fs.StringVar(&f.listenPeer, "listen-peer-urls", "http://localhost:2380", "URLs to listen on for peer traffic.")
-	fs.StringVar(&f.advertisePeer, "initial-advertise-peer-urls", "http://localhost:2380", "This member's peer URLs to tell the cluster.")
-	fs.StringVar(&f.listenMetrics, "listen-metrics-urls", "", "URLs to answer /metrics, /health, /livez and /readyz on, beside the client URLs.")
-
-	fs.StringVar(&c.InitialCluster, "initial-cluster", "", "First members, as name=URL pairs; this member alone when not given.")
-	fs.StringVar(&c.InitialClusterState, "initial-cluster-state", c.InitialClusterState, "new or existing.")
-	fs.StringVar(&c.InitialClusterToken, "initial-cluster-token", c.InitialClusterToken, "Token of the cluster; two clusters need two.")
-	fs.BoolVar(&c.StrictReconfigCheck, "strict-reconfig-check", c.StrictReconfigCheck, "Refuse membership changes that would cost the quorum.")
-	fs.BoolVar(&c.PreVote, "pre-vote", c.PreVote, "Ask before an election whether it could be won.")
-	fs.BoolVar(&c.ElectionTickAdvance, "initial-election-tick-advance", c.ElectionTickAdvance, "Shorten the first wait for an election.")
-
-	fs.UintVar(&c.HeartbeatMillis, "heartbeat-interval", c.HeartbeatMillis, "Heartbeat interval in milliseconds.")
-	fs.UintVar(&c.ElectionMillis, "election-timeout", c.ElectionMillis, "Election time-out in milliseconds.")
-	fs.Uint64Var(&c.SnapshotCount, "snapshot-count", c.SnapshotCount, "Log entries after which the engine is flushed and the log shortened.")
-	fs.Uint64Var(&c.SnapshotCatchUp, "snapshot-catchup-entries", c.SnapshotCatchUp, "Log entries kept for slow followers.")
-	fs.Int64Var(&c.QuotaBackendBytes, "quota-backend-bytes", 0, "Bytes at which the NOSPACE alarm is raised; 0 is 2 GiB, a negative number none.")
-	fs.UintVar(&c.MaxTxnOps, "max-txn-ops", c.MaxTxnOps, "Operations in a transaction.")
-	fs.UintVar(&c.MaxRequestBytes, "max-request-bytes", c.MaxRequestBytes, "Bytes of a request.")
-	fs.Uint32Var(&f.maxStreams, "max-concurrent-streams", math.MaxUint32, "Streams of a client connection.")
-	fs.StringVar(&c.AutoCompactionMode, "auto-compaction-mode", c.AutoCompactionMode, "periodic or revision.")
-	fs.StringVar(&c.AutoCompactionSetting, "auto-compaction-retention", c.AutoCompactionSetting, "History to keep: hours or a duration (periodic), or revisions (revision); 0 is off.")
-	fs.DurationVar(&c.WatchProgressInterval, "watch-progress-notify-interval", c.WatchProgressInterval, "How often an idle watcher hears the revision.")
-	fs.DurationVar(&c.KeepAliveMinTime, "grpc-keepalive-min-time", c.KeepAliveMinTime, "Shortest time between a client's pings.")
-	fs.DurationVar(&c.KeepAliveInterval, "grpc-keepalive-interval", c.KeepAliveInterval, "Time between the server's pings; 0 is none.")
-	fs.DurationVar(&c.KeepAliveTimeout, "grpc-keepalive-timeout", c.KeepAliveTimeout, "Time for an answer to a ping.")
-	fs.BoolVar(&c.EnablePprof, "enable-pprof", false, "Serve profiles under /debug/pprof/ on the client URLs.")
-	fs.BoolVar(&c.EnableGRPCGateway, "enable-grpc-gateway", c.EnableGRPCGateway, "Serve the API as JSON under /v3/ on the client URLs.")
-	fs.StringVar(&c.AuthToken, "auth-token", c.AuthToken, "Tokens of users: simple, or jwt,pub-key=FILE,priv-key=FILE,sign-method=METHOD,ttl=DURATION.")
-	fs.UintVar(&c.AuthTokenTTLSeconds, "auth-token-ttl", c.AuthTokenTTLSeconds, "Seconds that a simple token lives unused.")
-	fs.UintVar(&c.BcryptCost, "bcrypt-cost", c.BcryptCost, "Cost of hashing a password, 4 to 31; 10 for any other.")
-	f.registerTLS(fs)
-	f.registerRocksDB(fs)
-	for _, name := range slices.Sorted(keys(ignored)) {
-		fs.String(name, ignored[name], "Taken for etcd's sake; has no effect.")
-	}
-}
-
-func keys(m map[string]string) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
-}
-
-func (f *flags) registerTLS(fs *pflag.FlagSet) {
-	client, peer := &f.c.ClientTLS, &f.c.PeerTLS
-	fs.StringVar(&client.CertFile, "cert-file", "", "Certificate for client traffic.")
-	fs.StringVar(&client.KeyFile, "key-file", "", "Key for client traffic.")
-	fs.StringVar(&client.TrustedCAFile, "trusted-ca-file", "", "CA that client certificates are checked against.")
-	fs.BoolVar(&client.ClientCertAuth, "client-cert-auth", false, "Ask clients for a certificate.")
-	fs.BoolVar(&f.c.ClientAutoTLS, "auto-tls", false, "Client TLS with a certificate made at start.")
-	fs.StringVar(&peer.CertFile, "peer-cert-file", "", "Certificate for peer traffic.")
-	fs.StringVar(&peer.KeyFile, "peer-key-file", "", "Key for peer traffic.")
-	fs.StringVar(&peer.TrustedCAFile, "peer-trusted-ca-file", "", "CA that peer certificates are checked against.")
-	fs.BoolVar(&peer.ClientCertAuth, "peer-client-cert-auth", false, "Ask peers for a certificate.")
-	fs.BoolVar(&f.c.PeerAutoTLS, "peer-auto-tls", false, "Peer TLS with a certificate made at start.")
-}
-
-func (f *flags) registerRocksDB(fs *pflag.FlagSet) {
-	o := &f.c.RocksDB
-	fs.Int64Var(&o.BlockCacheBytes, "rocksdb-block-cache-bytes", o.BlockCacheBytes, "Block cache.")
-	fs.Int64Var(&o.WriteBufferBytes, "rocksdb-write-buffer-bytes", o.WriteBufferBytes, "One write buffer.")
-	fs.IntVar(&o.MaxWriteBufferNumber, "rocksdb-max-write-buffer-number", o.MaxWriteBufferNumber, "Write buffers of a column family.")
-	fs.IntVar(&o.MaxBackgroundJobs, "rocksdb-max-background-jobs", o.MaxBackgroundJobs, "Flushes and compactions at a time.")
-	fs.IntVar(&o.BloomBitsPerKey, "rocksdb-bloom-bits-per-key", o.BloomBitsPerKey, "Bits of a bloom filter; 0 is none.")
-	fs.StringVar(&f.compression, "rocksdb-compression", string(o.Compression), "none, lz4, zstd or snappy.")
-	fs.IntVar(&o.MaxOpenFiles, "rocksdb-max-open-files", o.MaxOpenFiles, "Open files; -1 is no limit.")
-	fs.IntVar(&o.Level0FileNumCompactionTrigger, "rocksdb-level0-file-num-compaction-trigger", o.Level0FileNumCompactionTrigger, "Files of level 0 that start a compaction.")
-	fs.IntVar(&o.Level0SlowdownWritesTrigger, "rocksdb-level0-slowdown-writes-trigger", o.Level0SlowdownWritesTrigger, "Files of level 0 that slow writes down.")
-	fs.IntVar(&o.Level0StopWritesTrigger, "rocksdb-level0-stop-writes-trigger", o.Level0StopWritesTrigger, "Files of level 0 that stop writes.")
-	fs.Int64Var(&o.BytesPerSync, "rocksdb-bytes-per-sync", o.BytesPerSync, "Bytes after which a file being written is synced.")
+func (f *flags) note(level slog.Level, text string, attrs ...any) {
+	f.notes = append(f.notes, note{level, text, attrs})
 }
 
 // config brings flags, environment and config file together.
 func (f *flags) config(fs *pflag.FlagSet) (node.Config, error) {
-	if f.configFile == "" {
-		f.configFile = os.Getenv("ETCD_CONFIG_FILE")
+	file := f.configFile
+	if file == "" {
+		file = os.Getenv(variable("config-file"))
 	}
-	var err error
-	if f.configFile != "" {
-		err = readConfigFile(fs, f.configFile)
-	} else {
-		err = readEnvironment(fs)
+	if file == "" {
+		if err := f.readEnvironment(fs); err != nil {
+			return node.Config{}, err
+		}
+		if fs.Changed("listen-client-urls") && !fs.Changed("advertise-client-urls") {
+			return node.Config{}, errors.New("--advertise-client-urls is required when --listen-client-urls is set explicitly")
+		}
+		return f.build(fs)
 	}
-	if err != nil {
+	fromFile := &flags{}
+	all := pflag.NewFlagSet("file", pflag.ContinueOnError)
+	fromFile.register(all)
+	if err := errors.Join(f.readEnvironmentOf(fs, own), copyOwn(fs, all)); err != nil {
 		return node.Config{}, err
 	}
-	c := f.c
-	if c.Logger, err = newLogger(os.Stderr, f.logLevel); err != nil {
-		return c, err
+	if err := fromFile.readConfigFile(all, file); err != nil {
+		return node.Config{}, err
 	}
-	if c.DataDir == "" {
-		c.DataDir = c.Name + ".metastore"
-	}
-	c.InitialTokenExplicit = fs.Changed("initial-cluster-token")
-	c.MaxConcurrentStreams = f.maxStreams
-	if err := f.parse(&c, fs); err != nil {
-		return c, err
-	}
-	for name := range ignored {
-		if fs.Changed(name) {
-			c.Logger.Debug("flag has no effect", "flag", name)
-		}
-	}
-	return c, c.Validate()
+	fromFile.note(slog.LevelInfo, "loaded server configuration, other configuration command line flags and environment variables will be ignored if provided", "path", file)
+	return fromFile.build(all)
 }
 
-func (f *flags) parse(c *node.Config, fs *pflag.FlagSet) error {
-	var errs [5]error
-	c.ListenClientURLs, errs[0] = node.ParseURLs("listen-client-urls", f.listenClient)
-	c.AdvertiseClientURLs, errs[1] = node.ParseURLs("advertise-client-urls", f.advertiseClient)
-	c.ListenPeerURLs, errs[2] = node.ParseURLs("listen-peer-urls", f.listenPeer)
-	c.AdvertisePeerURLs, errs[3] = node.ParseURLs("initial-advertise-peer-urls", f.advertisePeer)
-	c.ListenMetricsURLs, errs[4] = node.ParseURLs("listen-metrics-urls", f.listenMetrics)
-	if fs.Changed("listen-client-urls") && !fs.Changed("advertise-client-urls") {
-		return errors.New("--advertise-client-urls is required when --listen-client-urls is set explicitly")
-	}
-	c.RocksDB.Compression = rocksdb.Compression(f.compression)
-	return errors.Join(errs[:]...)
-}
+// own tells MetaStore's own flags from etcd's: a config file of etcd does not
+// know them, so that it does not replace them either.
+func own(name string) bool { return name == "storage-engine" || strings.HasPrefix(name, "rocksdb-") }
 
-func readEnvironment(fs *pflag.FlagSet) error {
+func copyOwn(from, to *pflag.FlagSet) error {
 	var errs []error
-	fs.VisitAll(func(fl *pflag.Flag) {
-		name := "ETCD_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
-		v, ok := os.LookupEnv(name)
-		if !ok || v == "" || fl.Changed {
-			return
-		}
-		if err := fs.Set(fl.Name, v); err != nil {
-			errs = append(errs, fmt.Errorf("%s=%s is not valid: %w", name, v, err))
+	from.Visit(func(fl *pflag.Flag) {
+		if own(fl.Name) {
+			errs = append(errs, to.Set(fl.Name, fl.Value.String()))
 		}
 	})
 	return errors.Join(errs...)
 }
 
-// readConfigFile takes each key as the flag of that name.
-func readConfigFile(fs *pflag.FlagSet, name string) error {
-	b, err := os.ReadFile(name)
+// build makes the config of what the flags hold now.
+func (f *flags) build(fs *pflag.FlagSet) (node.Config, error) {
+	c := f.c
+	logs, err := newLogs(f.log)
 	if err != nil {
-		return fmt.Errorf("--config-file: %w", err)
+		return c, err
 	}
-	var values map[string]any
-	if err := yaml.Unmarshal(b, &values); err != nil {
-		return fmt.Errorf("--config-file=%s is not YAML: %w", name, err)
+	c.Logger, c.ClientTLS.Logger, c.PeerTLS.Logger = logs.slog, logs.zap, logs.zap
+	c.Debug = f.log.level == "debug"
+	for _, n := range f.notes {
+		c.Logger.Log(context.Background(), n.level, n.text, n.attrs...)
 	}
-	values, err = flatten(values)
-	if err != nil {
-		return fmt.Errorf("--config-file=%s: %w", name, err)
+	if c.DataDir == "" {
+		c.DataDir = c.Name + ".metastore"
+		c.Logger.Warn("'data-dir' was empty; using default", "data-dir", c.DataDir)
 	}
+	c.InitialTokenExplicit = fs.Changed("initial-cluster-token")
+	if err := errors.Join(f.parse(&c), checkIgnored(fs)); err != nil {
+		return c, err
+	}
+	f.useDefaultHost(&c, fs)
+	tellIgnored(&c, fs)
+	return c, c.Validate()
+}
+
+func (f *flags) parse(c *node.Config) error {
 	var errs []error
-	for _, key := range sortedKeys(values) {
-		if fs.Lookup(key) == nil || key == "config-file" {
-			errs = append(errs, fmt.Errorf("--config-file=%s: %q is not a setting; metastore --help lists them", name, key))
-			continue
-		}
-		if err := fs.Set(key, fmt.Sprint(values[key])); err != nil {
-			errs = append(errs, fmt.Errorf("--config-file=%s: %w", name, err))
-		}
+	for _, l := range []struct {
+		flag, list string
+		into       *[]url.URL
+	}{
+		{"listen-client-urls", f.listenClient, &c.ListenClientURLs},
+		{"listen-client-http-urls", f.listenClientHTTP, &c.ListenClientHTTPURLs},
+		{"advertise-client-urls", f.advertiseClient, &c.AdvertiseClientURLs},
+		{"listen-peer-urls", f.listenPeer, &c.ListenPeerURLs},
+		{"initial-advertise-peer-urls", f.advertisePeer, &c.AdvertisePeerURLs},
+		{"listen-metrics-urls", f.listenMetrics, &c.ListenMetricsURLs},
+	} {
+		urls, err := node.ParseURLs(l.flag, l.list)
+		*l.into = urls
+		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	c.HostWhitelist, c.CipherSuites = split(f.hostWhitelist), split(f.cipherSuites)
+	c.ClientTLS.AllowedHostnames, c.ClientTLS.AllowedCNs = split(f.clientHosts), split(f.clientCNs)
+	c.PeerTLS.AllowedHostnames, c.PeerTLS.AllowedCNs = split(f.peerHosts), split(f.peerCNs)
+	c.Discovery.Spec.Endpoints = split(f.discoveryEndpoints)
+	c.RocksDB.Compression = rocksdb.Compression(f.compression)
+	if err := c.Features.Set(f.featureGates); err != nil {
+		errs = append(errs, fmt.Errorf("--feature-gates=%s is not valid: %w; NAME=true|false pairs are allowed, of %s",
+			f.featureGates, err, strings.Join(c.Features.KnownFeatures(), ", ")))
+	}
+	origins, err := parseOrigins(f.cors)
+	c.CORS = origins
+	return errors.Join(append(errs, err)...)
 }
 
-// flatten turns etcd's two nested sections into the flags' names.
-func flatten(values map[string]any) (map[string]any, error) {
-	flat := map[string]any{}
-	for key, v := range values {
-		var prefix string
-		switch key {
-		case "client-transport-security":
-		case "peer-transport-security":
-			prefix = "peer-"
-		default:
-			if d, ok := v.(time.Duration); ok {
-				v = d.String()
-			}
-			if v != nil {
-				flat[key] = v
-			}
-			continue
-		}
-		section, ok := v.(map[string]any)
-		if !ok && v != nil {
-			return nil, fmt.Errorf("%q has to be a section", key)
-		}
-		for k, inner := range section {
-			if k == "auto-tls" || k == "client-cert-auth" || k == "cert-file" || k == "key-file" || k == "trusted-ca-file" {
-				flat[prefix+k] = inner
-				continue
-			}
-			return nil, fmt.Errorf("%q in %q is not a setting", k, key)
-		}
+// split reads a comma-separated list; nothing is no list.
+func split(list string) []string {
+	if list == "" {
+		return nil
 	}
-	return flat, nil
+	return strings.Split(list, ",")
 }
 
-func sortedKeys(m map[string]any) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
+// parseOrigins reads URLs, or a star.
+func parseOrigins(list string) ([]string, error) {
+	if list == "" || list == "*" {
+		return split(list), nil
 	}
-	slices.Sort(out)
-	return out
+	urls, err := types.NewURLs(split(list))
+	if err != nil {
+		return nil, refuse("cors", list, fmt.Sprintf("* or URLs with scheme, host and port (%s), that", err))
+	}
+	return slices.Compact(urls.StringSlice()), nil
+}
+
+// useDefaultHost advertises the machine's own address where a listener is on all
+// addresses and nothing was said about what to advertise, as etcd does.
+func (f *flags) useDefaultHost(c *node.Config, fs *pflag.FlagSet) {
+	for _, l := range []struct {
+		flag      string
+		listen    []url.URL
+		advertise *[]url.URL
+	}{
+		{"initial-advertise-peer-urls", c.ListenPeerURLs, &c.AdvertisePeerURLs},
+		{"advertise-client-urls", c.ListenClientURLs, &c.AdvertiseClientURLs},
+	} {
+		if fs.Changed(l.flag) || len(l.listen) == 0 || l.listen[0].Hostname() != "0.0.0.0" {
+			continue
+		}
+		host, err := netutil.GetDefaultHost()
+		if err != nil {
+			c.Logger.Info("failed to detect default host", "error", err)
+			return
+		}
+		u := (*l.advertise)[0]
+		u.Host = host + ":" + l.listen[0].Port()
+		*l.advertise = []url.URL{u}
+		c.Logger.Info("detected default host for advertise", "host", host, "flag", l.flag)
+	}
+}
+
+// tellIgnored says which flags that were given have no effect.
+func tellIgnored(c *node.Config, fs *pflag.FlagSet) {
+	fs.Visit(func(fl *pflag.Flag) {
+		if text, ok := deprecated[fl.Name]; ok {
+			c.Logger.Warn(text)
+		} else if i, ok := ignored[fl.Name]; ok && fl.Value.String() != fl.DefValue {
+			c.Logger.Info("flag has no effect", "flag", fl.Name, "reason", i.why)
+		} else if slices.Contains(retired, fl.Name) {
+			c.Logger.Warn("flag is no longer supported - ignoring", "flag-name", fl.Name)
+		}
+	})
 }

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -19,6 +22,9 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
 	root := newRoot()
+	if len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		args = twoDashes(root.Flags(), args)
+	}
 	root.SetArgs(args)
 	err := root.ExecuteContext(context.Background())
 	if err == nil {
@@ -62,7 +68,20 @@ func newRoot() *cobra.Command {
 }
 
 func versionText() string {
-	return fmt.Sprintf("etcd Version: %s\nMetaStore Version: %s\n", rpc.EtcdVersion, rpc.Version)
+	return fmt.Sprintf("etcd Version: %s\nMetaStore Version: %s\nGit SHA: %s\nGo Version: %s\nGo OS/Arch: %s/%s\n",
+		rpc.EtcdVersion, rpc.Version, commit(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// commit is what this binary was built from, where the build knew.
+func commit() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return "not known"
 }
 
 // serve runs a member until a signal or a failure ends it.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/signal"
 	"syscall"
 
@@ -63,7 +62,7 @@ func newSnapshotRestore() *cobra.Command {
 		if markCompacted != (o.BumpRevision > 0) {
 			return usage(errors.New("--mark-compacted and a --bump-revision above 0 go together: give both or none"))
 		}
-		if c.Logger, err = newLogger(os.Stderr, level); err != nil {
+		if c.Logger, err = stderrLogger(level); err != nil {
 			return usage(err)
 		}
 		if c.AdvertisePeerURLs, err = node.ParseURLs("initial-advertise-peer-urls", peerURLs); err != nil {
