@@ -166,7 +166,6 @@ func (s *sender) secure(ctx context.Context, conn net.Conn, host string) (net.Co
 	if c.ServerName == "" {
 		c.ServerName = host
 	}
-	c.NextProtos = []string{"http/1.1"}
 	tc := tls.Client(conn, c)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		_ = conn.Close() // the reason is err
