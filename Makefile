@@ -84,6 +84,12 @@ CYCLES         ?= 500
 REVISIONS      ?= 1000000
 STORAGE_ENGINE ?=
 
+.PHONY: metamorphic
+metamorphic: packages ## OPS operations from SEED on both engines, with other settings, crashes and snapshots: the same answers
+	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/replica -run 'TestMetamorphic$$' -v -timeout 0 -count=1 -metamorphic.ops=$(OPS) -metamorphic.seed=$(SEED)
+OPS  ?= 1000000
+SEED ?= 0
+
 .PHONY: fuzz
 fuzz: go-is-there ## fuzz every decoder for FUZZ_SECONDS each; FUZZ= picks targets by name or folder
 	@GO_TAGS=$(GO_TAGS) hack/fuzz.sh $(FUZZ_SECONDS) '$(FUZZ)'
