@@ -11,10 +11,11 @@
 //	meta             consistent_index, term                        8 bytes
 //	                 confState                                     raftpb.ConfState in JSON
 //	                 scheduledCompactRev, finishedCompactRev       main 8 | '_' | sub 8
-//	                 storageVersion                                "3.7.0"
+//	                 storageVersion                                "3.7.0", or "3.6.0" in a downgrade
 //	lease            ID 8                                          leasepb.Lease
 //	alarm            etcdserverpb.AlarmMember                      nothing
 //	cluster          clusterVersion                                "3.7.0"
+//	                 downgrade                                     target and that it is allowed, in JSON
 //	members          ID in hexadecimal                             member in JSON
 //	members_removed  ID in hexadecimal                             "removed"
 //	auth             authEnabled                                   1 byte: 0 or 1
@@ -56,6 +57,7 @@ var (
 	metaFinished       = []byte("finishedCompactRev")
 	metaStorageVersion = []byte("storageVersion")
 	clusterVersion     = []byte("clusterVersion")
+	clusterDowngrade   = []byte("downgrade")
 	authEnabled        = []byte("authEnabled")
 	authRevision       = []byte("authRevision")
 )

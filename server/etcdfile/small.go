@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"go.etcd.io/bbolt"
 	"go.etcd.io/raft/v3/raftpb"
@@ -51,7 +52,7 @@ func metaRows(s *state.Snapshot) ([]rowPut, error) {
 		{bucketMeta, metaIndex, uint64Bytes(s.Index)},
 		{bucketMeta, metaTerm, uint64Bytes(s.Term)},
 		{bucketMeta, metaConfState, conf},
-		{bucketMeta, metaStorageVersion, []byte(StorageVersion)},
+		{bucketMeta, metaStorageVersion, []byte(StorageVersionOf(s.Cluster.Version))},
 	}
 	c, err := mvcc.ReadCompaction(s, s.Group)
 	if err != nil {
@@ -75,10 +76,32 @@ type memberJSON struct {
 	ClientURLs []string `json:"clientURLs,omitempty"`
 }
 
+// downgradeJSON is what etcd stores about a downgrade that is allowed.
+type downgradeJSON struct {
+	Target  string `json:"target-version"`
+	Enabled bool   `json:"enabled"`
+}
+
+// StorageVersionOf is the storage version in a cluster of the given version. One
+// that may go down to v3.6 has files of v3.6, which differ in nothing else.
+func StorageVersionOf(cluster string) string {
+	if strings.HasPrefix(cluster, "3.6.") {
+		return "3.6.0"
+	}
+	return StorageVersion
+}
+
 func clusterRows(s *state.Snapshot) ([]rowPut, error) {
 	var puts []rowPut
 	if v := s.Cluster.Version; v != "" {
 		puts = append(puts, rowPut{bucketCluster, clusterVersion, []byte(v)})
+	}
+	if target := s.Cluster.Downgrade; target != "" {
+		v, err := json.Marshal(downgradeJSON{Target: target, Enabled: true})
+		if err != nil {
+			return nil, fmt.Errorf("encode downgrade: %w", err)
+		}
+		puts = append(puts, rowPut{bucketCluster, clusterDowngrade, v})
 	}
 	for _, m := range s.Cluster.Members {
 		v, err := json.Marshal(memberJSON{ID: m.ID, PeerURLs: m.PeerURLs, IsLearner: m.Learner, Name: m.Name, ClientURLs: m.ClientURLs})

@@ -91,9 +91,10 @@ func (n *Node) start(ctx context.Context, t tlsConfigs) (err error) {
 	}
 	background, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
-	n.background.Add(2)
+	n.background.Add(3)
 	go func() { defer n.background.Done(); n.publish(background) }()
 	go func() { defer n.background.Done(); n.runCompaction(background) }()
+	go func() { defer n.background.Done(); n.runVersion(background) }()
 	return nil
 }
 

@@ -13,9 +13,6 @@ import (
 
 const publishRetry = 100 * time.Millisecond
 
-// clusterVersion is what a cluster of this version serves.
-const clusterVersion = "3.7.0"
-
 // publish tells the cluster this member's name and client URLs, and a new
 // cluster its version; again and again until it is applied.
 func (n *Node) publish(ctx context.Context) {
@@ -56,7 +53,7 @@ func (n *Node) proposeSelf(ctx context.Context) error {
 		return err
 	}
 	if n.host.Machine().ClusterVersion() == "" {
-		_, _, err = n.host.Propose(ctx, state.Command{Kind: state.KindClusterVersion, Body: []byte(clusterVersion)})
+		return n.setVersion(ctx, wantedVersion(n.host.Machine()))
 	}
-	return err
+	return nil
 }

@@ -71,6 +71,7 @@ func (s *servers) start(n *Node, t tlsConfigs) error {
 	n.peers.Routes(peers)
 	peers.HandleFunc("GET "+peer.PathMembers, n.serveMembers)
 	peers.Handle("/version", api.HTTPHandler())
+	peers.Handle(rpc.PathDowngrade, api.DowngradeHandler())
 	for _, l := range s.peer {
 		s.peerHTTP = append(s.peerHTTP, s.serveHTTP(n.c, l, peers))
 	}

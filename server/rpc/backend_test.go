@@ -89,6 +89,11 @@ func (b *member) apply(e state.Entry) (state.EntryResult, error) {
 		return state.EntryResult{}, err
 	}
 	b.hub.Publish(out.Events)
+	for more := true; more; {
+		if more, err = b.m.Step(1000); err != nil {
+			return state.EntryResult{}, err
+		}
+	}
 	b.status.Committed, b.status.Applied = b.index, b.index
 	return out.Entries[0], nil
 }
@@ -128,7 +133,12 @@ func (b *member) ChangeMembers(_ context.Context, c state.MemberChange) ([]state
 	return b.m.Members(), r.Change.Err
 }
 
-func (b *member) MoveLeader(context.Context, uint64) error { return replica.ErrTransferTimeout }
+func (b *member) MoveLeader(_ context.Context, target uint64) error {
+	if b.Status().Leader == target {
+		return nil
+	}
+	return replica.ErrTransferTimeout
+}
 
 func (b *member) RenewLease(_ context.Context, id lease.ID) (int64, error) {
 	return b.m.Leases().Renew(id, time.Now())

@@ -68,7 +68,7 @@ func (s *Server) serveVersion(w http.ResponseWriter, _ *http.Request) {
 		Server  string `json:"etcdserver"`
 		Cluster string `json:"etcdcluster"`
 		Storage string `json:"storage"`
-	}{EtcdVersion, cluster, StorageVersion})
+	}{EtcdVersion, cluster, s.storageVersion()})
 }
 
 type healthReport struct {

@@ -197,7 +197,9 @@ func TestBadRequests(t *testing.T) {
 
 		{"move to nobody", one2(mt.MoveLeader(ctx, &pb.MoveLeaderRequest{TargetID: 7})), codes.FailedPrecondition, "etcdserver: bad leader transferee"},
 		{"hash of the future", one2(mt.HashKV(ctx, &pb.HashKVRequest{Revision: 99})), codes.OutOfRange, "etcdserver: mvcc: required revision is a future revision"},
-		{"downgrade", one2(mt.Downgrade(ctx, &pb.DowngradeRequest{})), codes.Unimplemented, "method Downgrade not implemented"},
+		{"downgrade to nonsense", one2(mt.Downgrade(ctx, &pb.DowngradeRequest{})), codes.InvalidArgument, "etcdserver: wrong downgrade target version format"},
+		{"downgrade of nothing", one2(mt.Downgrade(ctx, &pb.DowngradeRequest{Version: "3.6"})), codes.FailedPrecondition, "etcdserver: cluster version not found during downgrade"},
+		{"downgrade somehow", one2(mt.Downgrade(ctx, &pb.DowngradeRequest{Action: 7})), codes.Unknown, "etcdserver: unknown method"},
 		{"auth", one2(pb.NewAuthClient(s.conn).AuthEnable(ctx, &pb.AuthEnableRequest{})), codes.FailedPrecondition, "etcdserver: root user does not exist"},
 	} {
 		st := status.Convert(tc.err)

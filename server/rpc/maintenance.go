@@ -7,8 +7,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // maintenanceServer is etcdserverpb.Maintenance.
@@ -24,7 +22,7 @@ func (s *maintenanceServer) Status(context.Context, *pb.StatusRequest) (*pb.Stat
 	resp := &pb.StatusResponse{
 		Header:           s.headerAt(m.KV().Rev()),
 		Version:          EtcdVersion,
-		StorageVersion:   StorageVersion,
+		StorageVersion:   s.storageVersion(),
 		DbSize:           size.TotalBytes,
 		DbSizeInUse:      size.UsedBytes,
 		DbSizeQuota:      s.o.QuotaBytes,
@@ -33,7 +31,7 @@ func (s *maintenanceServer) Status(context.Context, *pb.StatusRequest) (*pb.Stat
 		RaftAppliedIndex: st.Applied,
 		RaftTerm:         st.Term,
 		IsLearner:        st.Learner,
-		DowngradeInfo:    &pb.DowngradeInfo{},
+		DowngradeInfo:    &pb.DowngradeInfo{Enabled: m.Downgrade() != "", TargetVersion: m.Downgrade()},
 	}
 	if st.Leader == 0 {
 		resp.Errors = append(resp.Errors, rpctypes.ErrNoLeader.Error())
@@ -105,12 +103,4 @@ func (s *maintenanceServer) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequ
 		return nil, wireError(err)
 	}
 	return &pb.MoveLeaderResponse{}, nil
-}
-
-func (s *maintenanceServer) Downgrade(context.Context, *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
-	return nil, unimplemented("Downgrade")
-}
-
-func unimplemented(method string) error {
-	return status.Errorf(codes.Unimplemented, "method %s not implemented", method)
 }

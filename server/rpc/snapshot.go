@@ -37,8 +37,9 @@ func (s *maintenanceServer) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerSt
 		}
 	}()
 	s.o.Logger.Info("sending snapshot to client", "bytes", file.SizeBytes())
+	version := s.storageVersion()
 	return file.Stream(func(chunk []byte, remaining int64) error {
-		return stream.Send(&pb.SnapshotResponse{RemainingBytes: uint64(remaining), Blob: chunk, Version: StorageVersion})
+		return stream.Send(&pb.SnapshotResponse{RemainingBytes: uint64(remaining), Blob: chunk, Version: version})
 	})
 }
 

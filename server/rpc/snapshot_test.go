@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"metastore.io/metastore/server/etcdfile"
 	"metastore.io/metastore/server/watch"
 )
 
@@ -41,7 +42,7 @@ func TestSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	all, err := io.ReadAll(r.Snapshot)
-	if err != nil || r.Version != StorageVersion {
+	if err != nil || r.Version != etcdfile.StorageVersion {
 		t.Fatalf("version %q: %v", r.Version, err)
 	}
 	at := len(all) - sha256.Size

@@ -6,8 +6,12 @@ import "metastore.io/metastore/server/etcdfile"
 const (
 	// EtcdVersion is the release of etcd whose API is served.
 	EtcdVersion = "3.7.3"
-	// StorageVersion is what etcd of that release reports for its data.
-	StorageVersion = etcdfile.StorageVersion
 	// Version is MetaStore's own.
 	Version = "0.1.0"
 )
+
+// storageVersion is what etcd reports for its data in a cluster of this one's
+// version.
+func (s *Server) storageVersion() string {
+	return etcdfile.StorageVersionOf(s.b.Machine().ClusterVersion())
+}

@@ -180,6 +180,8 @@ func (a *applier) command(c Command) (proto.Message, error) {
 		return a.memberUpdate(c.Body)
 	case KindClusterVersion:
 		return a.clusterVersion(c.Body)
+	case KindDowngrade:
+		return a.downgrade(c.Body)
 	}
 	return a.authCommand(c)
 }

@@ -323,6 +323,30 @@ func TestClusterVersion(t *testing.T) {
 	}
 }
 
+func TestDowngrade(t *testing.T) {
+	m := newMachine(t)
+	run := func(on bool, target string) error {
+		return m.runAll(command(t, KindDowngrade, &pb.DowngradeInfo{Enabled: on, TargetVersion: target})).Entries[0].Results[0].Err
+	}
+	if err := run(true, "3.6.0"); err != nil || m.Downgrade() != "3.6.0" {
+		t.Errorf("enabled: %q, %v", m.Downgrade(), err)
+	}
+	if err := run(true, "three"); !errors.Is(err, ErrMalformed) || m.Downgrade() != "3.6.0" {
+		t.Errorf("enabled for nonsense: %q, %v", m.Downgrade(), err)
+	}
+	stored, err := m.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stored.Close()
+	if stored.Cluster.Downgrade != "3.6.0" {
+		t.Errorf("stored: %q", stored.Cluster.Downgrade)
+	}
+	if err := run(false, ""); err != nil || m.Downgrade() != "" {
+		t.Errorf("cancelled: %q, %v", m.Downgrade(), err)
+	}
+}
+
 func TestReadTxnRefusesWrites(t *testing.T) {
 	m := seeded(t)
 	write := &pb.TxnRequest{Failure: []*pb.RequestOp{opTxn(&pb.TxnRequest{Success: []*pb.RequestOp{opPut(put("a", "x"))}})}}

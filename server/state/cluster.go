@@ -16,6 +16,9 @@ type cluster struct {
 	removed []uint64 // sorted; IDs that never come back
 	alarms  []alarm  // sorted by compareAlarms
 	version string   // empty until the first KindClusterVersion
+	// downgrade is the version that the cluster is allowed to go down to; empty
+	// when it is not.
+	downgrade string
 }
 
 // alarm is one raised alarm.
@@ -131,6 +134,12 @@ func (c *cluster) withoutMember(id uint64) *cluster {
 func (c *cluster) withVersion(v string) *cluster {
 	next := *c
 	next.version = v
+	return &next
+}
+
+func (c *cluster) withDowngrade(target string) *cluster {
+	next := *c
+	next.downgrade = target
 	return &next
 }
 

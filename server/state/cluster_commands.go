@@ -101,3 +101,22 @@ func (a *applier) clusterVersion(body []byte) (proto.Message, error) {
 	putClusterVersion(a.batch, a.group, a.cluster.version)
 	return &pb.StatusResponse{Header: a.header(), Version: a.cluster.version}, nil
 }
+
+// downgrade allows the cluster to go down to a version, or not any more.
+func (a *applier) downgrade(body []byte) (proto.Message, error) {
+	r := &pb.DowngradeInfo{}
+	if err := decode(body, r); err != nil {
+		return nil, err
+	}
+	target := ""
+	if r.Enabled {
+		v, err := semver.NewVersion(r.TargetVersion)
+		if err != nil {
+			return nil, fmt.Errorf("%w: downgrade to %q: %w", ErrMalformed, r.TargetVersion, err)
+		}
+		target = v.String()
+	}
+	a.cluster = a.cluster.withDowngrade(target)
+	putDowngrade(a.batch, a.group, target)
+	return &pb.DowngradeResponse{Header: a.header(), Version: a.cluster.version}, nil
+}

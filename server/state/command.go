@@ -53,7 +53,11 @@ const (
 	KindRoleGrantPermission  Kind = 22
 	KindRoleRevokePermission Kind = 23
 
-	lastKind = KindRoleRevokePermission
+	// KindDowngrade carries a DowngradeInfo: what the cluster may go down to
+	// from now on, or that it may not.
+	KindDowngrade Kind = 24
+
+	lastKind = KindDowngrade
 )
 
 // Command is one request to the state machine.

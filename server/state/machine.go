@@ -146,6 +146,10 @@ func (m *Machine) ClusterID() uint64 { return m.published.Load().cluster.id }
 // ClusterVersion is empty until it was set.
 func (m *Machine) ClusterVersion() string { return m.published.Load().cluster.version }
 
+// Downgrade is the version that the cluster may go down to; empty when it may
+// not.
+func (m *Machine) Downgrade() string { return m.published.Load().cluster.downgrade }
+
 // Members lists the members by ID.
 func (m *Machine) Members() []Member {
 	members := slices.Clone(m.published.Load().cluster.members)

@@ -67,6 +67,8 @@ func (g *generator) command(t *testing.T, term uint64) Command {
 		return command(t, KindAlarm, &pb.AlarmRequest{Action: on, Alarm: pb.AlarmType_NOSPACE, MemberID: 10})
 	case n < 96:
 		return command(t, KindMemberPublish, &pb.Member{ID: 10, Name: "m", ClientURLs: []string{"http://a:2379"}})
+	case n < 97:
+		return command(t, KindDowngrade, &pb.DowngradeInfo{Enabled: g.chance(60), TargetVersion: fmt.Sprintf("3.%d.0", g.rng.Intn(9))})
 	case n < 98:
 		return command(t, KindMemberUpdate, &pb.Member{ID: 20, PeerURLs: []string{"http://b2:2380"}})
 	}
@@ -106,7 +108,7 @@ func sameState(t *testing.T, name string, a, b *testMachine) {
 	for _, view := range []func(*testMachine) string{
 		func(m *testMachine) string { return fmt.Sprint(m.KV().Rev(), m.KV().CompactRev()) },
 		func(m *testMachine) string {
-			return fmt.Sprint(m.Members(), m.ConfState(), m.ClusterVersion(), m.Alarms())
+			return fmt.Sprint(m.Members(), m.ConfState(), m.ClusterVersion(), m.Downgrade(), m.Alarms())
 		},
 		func(m *testMachine) string {
 			s := fmt.Sprint(m.Leases().List())

@@ -16,6 +16,7 @@ import (
 //	"applied"                               index (8 B) | term (8 B)
 //	"cluster"                               cluster ID (8 B)
 //	"version"                               cluster version, text
+//	"downgrade"                             what the cluster may go down to, text
 //	"member/"  | ID (8 B)                   see appendMember
 //	"removed/" | ID (8 B)                   nothing
 //	"alarm/"   | type (4 B) | member (8 B)  nothing
@@ -29,6 +30,7 @@ const (
 	rowApplied    = "applied"
 	rowCluster    = "cluster"
 	rowVersionTag = "version"
+	rowDowngrade  = "downgrade"
 	rowMember     = "member/"
 	rowRemoved    = "removed/"
 	rowAlarm      = "alarm/"
@@ -59,6 +61,14 @@ func putClusterID(b *engine.Batch, g engine.GroupID, id uint64) {
 
 func putClusterVersion(b *engine.Batch, g engine.GroupID, v string) {
 	b.Put(engine.Meta, rowKey(g, rowVersionTag), append([]byte{rowVersion}, v...))
+}
+
+func putDowngrade(b *engine.Batch, g engine.GroupID, target string) {
+	if target == "" {
+		b.Delete(engine.Meta, rowKey(g, rowDowngrade))
+	} else {
+		b.Put(engine.Meta, rowKey(g, rowDowngrade), append([]byte{rowVersion}, target...))
+	}
 }
 
 func putMember(b *engine.Batch, g engine.GroupID, m Member) {
@@ -119,6 +129,9 @@ func (s *stored) row(name, value []byte) error {
 	case string(name) == rowVersionTag:
 		id.take(len(name))
 		s.cluster.version = string(v.take(len(v.b)))
+	case string(name) == rowDowngrade:
+		id.take(len(name))
+		s.cluster.downgrade = string(v.take(len(v.b)))
 	case bytes.HasPrefix(name, []byte(rowMember)):
 		id.take(len(rowMember))
 		m := v.member()

@@ -25,10 +25,12 @@ type Snapshot struct {
 // it elsewhere.
 type Cluster struct {
 	ID      uint64
-	Version string   // empty until it was set
-	Members []Member // sorted by ID
-	Removed []uint64 // sorted
-	Alarms  []*pb.AlarmMember
+	Version string // empty until it was set
+	// Downgrade is what the cluster may go down to; empty when it may not.
+	Downgrade string
+	Members   []Member // sorted by ID
+	Removed   []uint64 // sorted
+	Alarms    []*pb.AlarmMember
 }
 
 // StageAlarm stages a raised alarm for an engine that no machine is open on.
@@ -53,7 +55,7 @@ func (m *Machine) Snapshot() (*Snapshot, error) {
 	return &Snapshot{
 		Snapshot: view, Group: m.group, Index: s.index, Term: s.term, ConfState: c.confState(),
 		Cluster: Cluster{
-			ID: c.id, Version: c.version, Members: c.members, Removed: c.removed,
+			ID: c.id, Version: c.version, Downgrade: c.downgrade, Members: c.members, Removed: c.removed,
 			Alarms: c.alarmMembers(pb.AlarmType_NONE),
 		},
 	}, nil

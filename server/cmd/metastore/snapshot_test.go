@@ -230,6 +230,12 @@ func rangeAll(t *testing.T, c *clientv3.Client, rev int64) *clientv3.GetResponse
 // save writes a store's snapshot to a file.
 func save(t *testing.T, c *clientv3.Client) string {
 	t.Helper()
+	return saveVersion(t, c, "3.7.0")
+}
+
+// saveVersion is save for a store that tells another version.
+func saveVersion(t *testing.T, c *clientv3.Client, version string) string {
+	t.Helper()
 	r, err := c.SnapshotWithVersion(within(t, 30*time.Second))
 	if err != nil {
 		t.Fatal(err)
@@ -243,7 +249,7 @@ func save(t *testing.T, c *clientv3.Client) string {
 	if err := errors.Join(err, f.Close(), r.Snapshot.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if r.Version != "3.7.0" {
+	if r.Version != version {
 		t.Errorf("the snapshot has the version %q", r.Version)
 	}
 	return name
