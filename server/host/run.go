@@ -27,8 +27,20 @@ type applyJob struct {
 	done    chan error
 }
 
-// runRaft owns the replica.
+// runRaft owns the replica. Raft's panic stops the member like any error where
+// the log that cannot be read is its reason; any other one is a defect.
 func (h *Host) runRaft() {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		err := h.replica.Err()
+		if err == nil {
+			panic(p)
+		}
+		h.fail(err)
+	}()
 	if err := h.startElection(); err != nil {
 		h.fail(err)
 		return
@@ -54,6 +66,10 @@ func (h *Host) runRaft() {
 				break
 			}
 			h.dispatch(w)
+		}
+		if err := h.replica.Err(); err != nil {
+			h.fail(err)
+			return
 		}
 		h.decide(nil)
 		h.noteLeader()

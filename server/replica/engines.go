@@ -3,8 +3,10 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,7 +19,9 @@ import (
 // numbered folder, and the file CURRENT names the one in use: a received
 // snapshot is built beside it and adopted by one rename.
 //
-//	dir/CURRENT                    the number in decimal, and a newline
+//	dir/CURRENT                    the number in decimal, a space, the CRC32C of
+//	                               its digits in hexadecimal, and a newline;
+//	                               the first versions wrote no checksum
 //	dir/<number>/                  the engine in use
 //	dir/<other number>/            unfinished or left over; removed at open
 type Engines struct {
@@ -55,6 +59,9 @@ func OpenEngines(f disk.FS, dir string, opener engine.Opener) (*Engines, engine.
 		return nil, nil, fmt.Errorf("open engines: %w", err)
 	}
 	e.current, e.next = n, n+1
+	if err := e.checkPresent(n); err != nil {
+		return nil, nil, fmt.Errorf("open engines: %w", err)
+	}
 	if err := e.remove(func(other uint64) bool { return other != n }); err != nil {
 		return nil, nil, fmt.Errorf("open engines: %w", err)
 	}
@@ -136,18 +143,44 @@ func (e *Engines) remove(which func(n uint64) bool) error {
 	return nil
 }
 
+// checkPresent refuses to begin with an empty engine, and to remove the others,
+// where the one in use should be.
+func (e *Engines) checkPresent(n uint64) error {
+	names, err := e.fs.List(e.dir)
+	if err != nil || slices.Contains(names, strconv.FormatUint(n, 10)) {
+		return err
+	}
+	for _, name := range names {
+		if _, err := strconv.ParseUint(name, 10, 64); err == nil || n != 1 {
+			return e.corrupt("it names engine %d, which is not there", n)
+		}
+	}
+	return nil
+}
+
+func (e *Engines) corrupt(format string, args ...any) error {
+	return fmt.Errorf("%s: offset 0: %w: %s", path.Join(e.dir, currentFile), engine.ErrCorrupt, fmt.Sprintf(format, args...))
+}
+
 func (e *Engines) readCurrent() (uint64, error) {
 	b, err := disk.ReadFile(e.fs, path.Join(e.dir, currentFile), 64)
 	if err != nil {
 		return 0, err
 	}
-	n, err := strconv.ParseUint(strings.TrimSuffix(string(b), "\n"), 10, 64)
-	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%w: %s holds %q, not the number of an engine", engine.ErrCorrupt, path.Join(e.dir, currentFile), b)
+	text, newline := strings.CutSuffix(string(b), "\n")
+	digits, sum, summed := strings.Cut(text, " ")
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil || n == 0 || !newline || (summed && sum != currentSum(digits)) {
+		return 0, e.corrupt("it holds %q, not the number of an engine and its checksum", b)
 	}
 	return n, nil
 }
 
 func (e *Engines) writeCurrent(n uint64) error {
-	return disk.WriteFile(e.fs, e.dir, currentFile, []byte(strconv.FormatUint(n, 10)+"\n"))
+	digits := strconv.FormatUint(n, 10)
+	return disk.WriteFile(e.fs, e.dir, currentFile, []byte(digits+" "+currentSum(digits)+"\n"))
+}
+
+func currentSum(digits string) string {
+	return fmt.Sprintf("%08x", crc32.Checksum([]byte(digits), castagnoli))
 }

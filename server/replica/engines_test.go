@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"metastore.io/metastore/server/disk"
@@ -85,6 +86,56 @@ func (f ownFolderOnly) SyncDir(dir string) error {
 		return nil
 	}
 	return f.FS.SyncDir(dir)
+}
+
+// Whatever bit of CURRENT flips, and whether it has a checksum or was written
+// before there was one, no other engine is opened and none is removed.
+func TestEnginesRefuseADamagedCurrent(t *testing.T) {
+	for _, content := range []string{"", "3\n"} {
+		f := memdisk.New(1)
+		if err := f.MkdirAll("engine"); err != nil {
+			t.Fatal(err)
+		}
+		es, e, err := OpenEngines(f, "engine", memory.Opener{FS: f})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mark(t, e, "old")
+		for range 2 {
+			imp, err := es.Import()
+			if err != nil {
+				t.Fatal(err)
+			}
+			mark(t, imp.Engine, "new")
+			if err := errors.Join(imp.Adopt(), es.RemoveReplaced()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if content == "" {
+			b, err := disk.ReadFile(f, "engine/CURRENT", 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			content = string(b)
+		}
+		for bit := range int64(8 * len(content)) {
+			c := f.Clone(1)
+			if err := disk.WriteFile(c, "engine", "CURRENT", []byte(content)); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.FlipBit("engine/CURRENT", bit); err != nil {
+				t.Fatal(err)
+			}
+			_, _, err := OpenEngines(c, "engine", memory.Opener{FS: c})
+			if !errors.Is(err, engine.ErrCorrupt) || !strings.Contains(err.Error(), "engine/CURRENT: offset 0") {
+				t.Errorf("a flip of bit %d of %q: %v", bit, content, err)
+			}
+			names, err := c.List("engine")
+			if err != nil || !slices.Contains(names, "3") {
+				t.Errorf("after a flip of bit %d of %q: %v, %v", bit, content, names, err)
+			}
+		}
+	}
 }
 
 // A process that is stopped in Adopt, between the renaming of CURRENT and the

@@ -21,6 +21,11 @@ func Recover(log *raftlog.Log, g raftlog.GroupID, m *state.Machine) error {
 	group := log.Group(g)
 	applied, appliedTerm := m.Applied()
 	if applied == 0 {
+		// Only a member that waits for its first snapshot has no state, and that
+		// one has no entries.
+		if group.LastIndex() > 0 {
+			return fmt.Errorf("%w: the log begins at index %d and the state is empty", ErrLogBroken, group.FirstIndex())
+		}
 		return nil
 	}
 	if raft.IsEmptyHardState(group.HardState()) {

@@ -407,6 +407,11 @@ func (r *Replica) ApplyDone(a *Apply, done Applied) error {
 	return nil
 }
 
+// Err is not nil once the log gave other bytes than were written, or none: the
+// member has to stop. The raft owner asks after each turn, and when a call
+// panicked, since raft panics where it cannot go on without an entry.
+func (r *Replica) Err() error { return r.storage.failed }
+
 // Status is the newest published status. Any goroutine may call it.
 func (r *Replica) Status() Status { return *r.status.Load() }
 

@@ -1,6 +1,8 @@
 package replica
 
 import (
+	"errors"
+	"fmt"
 	"sync/atomic"
 
 	"go.etcd.io/raft/v3"
@@ -19,6 +21,9 @@ type storage struct {
 	initialConf *raftpb.ConfState
 	// machine is what a snapshot would be taken from.
 	machine *atomic.Pointer[state.Machine]
+	// failed is the first error that says that the log cannot be read. Raft has
+	// no use for it: it sends a snapshot then, or panics.
+	failed error
 }
 
 func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
@@ -26,7 +31,11 @@ func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
 }
 
 func (s *storage) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
-	return s.log.Entries(lo, hi, maxBytes)
+	entries, err := s.log.Entries(lo, hi, maxBytes)
+	if err != nil && s.failed == nil && !errors.Is(err, raft.ErrCompacted) && !errors.Is(err, raft.ErrUnavailable) {
+		s.failed = fmt.Errorf("read the log: %w", err)
+	}
+	return entries, err
 }
 
 func (s *storage) Term(i uint64) (uint64, error) { return s.log.Term(i) }

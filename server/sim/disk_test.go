@@ -31,8 +31,11 @@ func injected(err error) bool {
 // processFS is a member's disk as one run of its process sees it.
 type processFS struct {
 	disk.FS
+	r *process
 	w *world
 	m *member
+	// task is the one that runs; nil between tasks.
+	task *task
 	// killIn operations succeed before the kill; negative: none is set.
 	killIn int
 	// dead is set once the process or its machine is gone: nothing of this run
@@ -42,8 +45,15 @@ type processFS struct {
 	fault error
 }
 
-// change is asked before each operation that changes the disk.
-func (p *processFS) change() error {
+// change is asked before each operation that changes the disk, and lets it take
+// its time.
+func (p *processFS) change(takes int64) error {
+	if p.dead != nil {
+		return p.dead
+	}
+	if err := p.r.suspend(p.m.diskTime(takes)); err != nil {
+		return err
+	}
 	if p.dead != nil {
 		return p.dead
 	}
@@ -57,6 +67,21 @@ func (p *processFS) change() error {
 	return nil
 }
 
+// diskTime is how long an operation takes that takes so long on a good disk: it
+// may be slow, and it may stall.
+func (m *member) diskTime(takes int64) int64 {
+	w := m.w
+	if w.calm {
+		return takes
+	}
+	if w.now < m.slowUntil {
+		takes += w.about(100 * millisecond)
+	}
+	return max(takes, m.stalledUntil-w.now)
+}
+
+func (p *processFS) quick() int64 { return p.w.between(2, 20) }
+
 func (p *processFS) note(err error) error {
 	if errors.Is(err, memdisk.ErrCrashed) {
 		p.dead = err
@@ -68,7 +93,7 @@ func (p *processFS) note(err error) error {
 }
 
 func (p *processFS) Create(name string) (disk.File, error) {
-	if err := p.change(); err != nil {
+	if err := p.change(p.quick()); err != nil {
 		return nil, err
 	}
 	f, err := p.FS.Create(name)
@@ -87,41 +112,54 @@ func (p *processFS) Open(name string) (disk.File, error) {
 }
 
 func (p *processFS) file(f disk.File, name string) disk.File {
-	return &processFile{File: f, fs: p, isLog: strings.Contains(name, logDir)}
+	return &processFile{File: f, fs: p, name: name, isLog: strings.Contains(name, logDir)}
 }
 
-func (p *processFS) changing(do func() error) error {
-	if err := p.change(); err != nil {
+func (p *processFS) changing(takes int64, do func() error) error {
+	if err := p.change(takes); err != nil {
 		return err
 	}
 	return p.note(do())
 }
 
 func (p *processFS) MkdirAll(dir string) error {
-	return p.changing(func() error { return p.FS.MkdirAll(dir) })
+	return p.changing(p.quick(), func() error { return p.FS.MkdirAll(dir) })
 }
 
 func (p *processFS) Rename(oldName, newName string) error {
-	return p.changing(func() error { return p.FS.Rename(oldName, newName) })
+	return p.changing(p.quick(), func() error {
+		err := p.FS.Rename(oldName, newName)
+		if err == nil && p.m.lastWrite.name == oldName {
+			p.m.lastWrite.name = newName
+		}
+		return err
+	})
 }
 
 func (p *processFS) Remove(name string) error {
-	return p.changing(func() error { return p.FS.Remove(name) })
+	return p.changing(p.quick(), func() error { return p.FS.Remove(name) })
 }
 
 func (p *processFS) RemoveAll(name string) error {
-	return p.changing(func() error { return p.FS.RemoveAll(name) })
+	return p.changing(p.quick(), func() error { return p.FS.RemoveAll(name) })
 }
 
 func (p *processFS) SyncDir(dir string) error {
-	return p.changing(func() error { return p.FS.SyncDir(dir) })
+	return p.changing(p.w.about(p.w.p.sync), func() error { return p.FS.SyncDir(dir) })
+}
+
+// extent is a part of a file.
+type extent struct {
+	name     string
+	from, to int64
 }
 
 // processFile is an open file of one run.
 type processFile struct {
 	disk.File
 	fs    *processFS
-	isLog bool
+	name  string
+	isLog bool // else the engine's or the marker's
 }
 
 func (f *processFile) ReadAt(b []byte, at int64) (int, error) {
@@ -135,16 +173,20 @@ func (f *processFile) ReadAt(b []byte, at int64) (int, error) {
 // WriteAt of a process that is killed meanwhile leaves the first part.
 func (f *processFile) WriteAt(b []byte, at int64) (int, error) {
 	alive := f.fs.dead == nil
-	if err := f.fs.change(); err != nil {
+	if err := f.fs.change(f.fs.quick()); err != nil {
 		if alive {
 			_, _ = f.File.WriteAt(b[:f.fs.w.rng.IntN(len(b)+1)], at)
 		}
 		return 0, err
 	}
-	fits := min(len(b), f.fs.m.room)
+	m := f.fs.m
+	fits := min(len(b), m.room)
 	n, err := f.File.WriteAt(b[:fits], at)
-	if f.fs.m.room != noLimit {
-		f.fs.m.room -= n
+	if m.room != noLimit {
+		m.room -= n
+	}
+	if f.isLog {
+		m.lastWrite = extent{f.name, at, at + int64(len(b))}
 	}
 	if err == nil && fits < len(b) {
 		err = syscall.ENOSPC
@@ -153,12 +195,14 @@ func (f *processFile) WriteAt(b []byte, at int64) (int, error) {
 }
 
 func (f *processFile) Truncate(sizeBytes int64) error {
-	return f.fs.changing(func() error { return f.File.Truncate(sizeBytes) })
+	return f.fs.changing(f.fs.quick(), func() error { return f.File.Truncate(sizeBytes) })
 }
 
 func (f *processFile) Sync() error {
-	if f.isLog && f.fs.w.planted == plantNoSync {
-		return f.fs.change()
+	takes := f.fs.w.about(f.fs.w.p.sync)
+	switch planted := f.fs.w.planted; {
+	case f.isLog && planted == plantNoSync, strings.HasPrefix(f.name, engineDir) && planted == plantNoDumpSync:
+		return f.fs.change(takes)
 	}
-	return f.fs.changing(f.File.Sync)
+	return f.fs.changing(takes, f.File.Sync)
 }

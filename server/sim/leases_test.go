@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -21,8 +22,12 @@ type leases struct {
 type held struct {
 	id  lease.ID
 	ttl int64 // of virtual time
-	// until is the time before which it must not expire.
-	until int64
+	// promised is where the clocks were when the last confirmed grant or renewal
+	// began: by no member's clock may it expire before its time from then on.
+	promised clocks
+	// due is where the clock of each term's leader was when it first proposed the
+	// end.
+	due map[uint64]int64
 	// revoking: the client asked to revoke it, so that it may end at any time;
 	// revoked: that was acknowledged.
 	revoking, revoked bool
@@ -34,7 +39,9 @@ type held struct {
 type renewal struct {
 	lease *held
 	began int64
-	read  <-chan error
+	// clocks are those at began.
+	clocks clocks
+	read   <-chan error
 }
 
 func leaseKey(id lease.ID, n int) string { return fmt.Sprintf("lease/%d/%d", id, n) }
@@ -61,7 +68,7 @@ func (w *world) grant() {
 	}
 	w.leases.next++
 	ttl := 1 + w.rng.Int64N(4)
-	h := &held{id: w.leases.next, ttl: ttl * second, until: w.now + ttl*second}
+	h := &held{id: w.leases.next, ttl: ttl * second, promised: w.readClocks(), due: map[uint64]int64{}}
 	w.leases.known[h.id] = h
 	w.call(r, other(command(w, state.KindLeaseGrant, &pb.LeaseGrantRequest{ID: int64(h.id), TTL: ttl}), func(o *op) {
 		if !o.known {
@@ -94,7 +101,7 @@ func (w *world) keepAlive(h *held) {
 			if err != nil {
 				w.failf("read: %v", err)
 			}
-			r.renewals = append(r.renewals, &renewal{lease: h, began: w.now, read: read})
+			r.renewals = append(r.renewals, &renewal{lease: h, began: w.now, clocks: w.readClocks(), read: read})
 			r.wake(raftOwner)
 		}
 		w.after(w.about(h.ttl/3), func() { w.keepAlive(h) })
@@ -117,10 +124,10 @@ func (r *process) goOnRenewing() {
 		select {
 		case err := <-n.read:
 			if err == nil {
-				_, err = r.machine.Load().Leases().Renew(n.lease.id, r.w.time())
+				_, err = r.machine.Load().Leases().Renew(n.lease.id, r.m.time())
 			}
 			if err == nil {
-				n.lease.until = max(n.lease.until, n.began+n.lease.ttl)
+				n.lease.promised = n.clocks
 			}
 			r.w.tracef("%d renews lease %x: %v", r.m.id, n.lease.id, err)
 			return true
@@ -142,7 +149,11 @@ func (r *process) noteLeader() {
 	}
 	if r.primary == nil || r.leaderTerm != s.Term {
 		r.primary, r.leaderTerm = r.machine.Load().Leases(), s.Term
-		r.primary.Promote(r.w.time(), time.Duration(r.w.p.tick*electionTicks)*time.Microsecond)
+		if r.w.planted == plantOldClocks {
+			r.primary.Promote(r.m.time().Add(-2*time.Second), 0)
+			return
+		}
+		r.primary.Promote(r.m.time(), time.Duration(r.w.p.tick*electionTicks)*time.Microsecond)
 	}
 }
 
@@ -155,18 +166,24 @@ func (r *process) expireLeases() {
 	if r.w.planted == plantFollowerExpires {
 		term = r.replica.Status().Term
 	}
-	ids := r.primary.Expired(r.w.time(), 100)
+	ids := r.primary.Expired(r.m.time(), 100)
 	if len(ids) == 0 {
 		return
 	}
 	r.w.tracef("%d expires %v in term %d", r.m.id, ids, term)
+	for _, id := range ids {
+		if h := r.w.leases.known[id]; h.due[term] == 0 {
+			h.due[term] = r.m.clock.ran(r.w.now)
+		}
+	}
 	if _, err := r.replica.Proposals.Add(state.LeaseExpire(term, ids)); err != nil {
 		r.w.failf("propose: %v", err)
 	}
 }
 
-// leaseEnded asserts that a lease ended in its time, with its keys.
-func (w *world) leaseEnded(r *process, id lease.ID) {
+// leaseEnded asserts that a lease ended in its time, with its keys, in one of
+// the terms whose entries were applied.
+func (w *world) leaseEnded(r *process, id lease.ID, terms []uint64) {
 	h := w.leases.known[id]
 	if h == nil {
 		w.failf("lease %x was granted to nobody", id)
@@ -182,8 +199,39 @@ func (w *world) leaseEnded(r *process, id lease.ID) {
 	if h.revoking {
 		return
 	}
-	w.stats.expired++
-	if w.now < h.until {
-		w.failf("lease %x ended on member %d %s before its time", id, r.m.id, time.Duration((h.until-w.now)*1000))
+	w.stats[expiredCount]++
+	early := int64(math.MaxInt64)
+	for _, t := range terms {
+		if due, ok := h.due[t]; ok {
+			early = min(early, h.promised[w.truth.leaders[t]]+h.ttl-due)
+		}
+	}
+	if early == math.MaxInt64 {
+		w.failf("lease %x ended on member %d in the terms %v, whose leaders did not propose it", id, r.m.id, terms)
+	}
+	if early > 0 {
+		w.failf("lease %x ended on member %d %s before its time by the leader's clock, terms %v", id, r.m.id, time.Duration(early*1000), terms)
+	}
+}
+
+// checkAttached asserts that the leases hold the keys that name them.
+func (w *world) checkAttached(r *process) {
+	m := r.machine.Load()
+	res, err := m.Range(&pb.RangeRequest{Key: []byte("lease/"), RangeEnd: []byte("lease0")})
+	if err != nil {
+		w.failf("member %d: read the leased keys: %v", r.m.id, err)
+	}
+	attached := map[lease.ID]int{}
+	for _, kv := range res.Kvs {
+		id := lease.ID(kv.Lease)
+		attached[id]++
+		if !slices.ContainsFunc(m.Leases().Keys(id), func(k []byte) bool { return string(k) == string(kv.Key) }) {
+			w.failf("member %d: lease %x does not know its key %s", r.m.id, id, kv.Key)
+		}
+	}
+	for _, id := range m.Leases().List() {
+		if keys := m.Leases().Keys(id); len(keys) != attached[id] {
+			w.failf("member %d: lease %x holds %d keys, %d are there", r.m.id, id, len(keys), attached[id])
+		}
 	}
 }

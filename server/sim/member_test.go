@@ -36,12 +36,20 @@ type member struct {
 	first []state.Member
 	// process is nil while the member is down.
 	process *process
-	// gone: the member was removed and is not started again.
-	gone bool
+	// gone: the member was removed and is not started again; lost: its machine
+	// is gone with the disk, and it has to be replaced.
+	gone, lost bool
+	clock      clock
 	// pausedUntil is when the process goes on that was stopped by a signal.
 	pausedUntil int64
-	// room is how many bytes can be written before the disk is full.
-	room int
+	// room is how many bytes can be written before the disk is full. The disk is
+	// slow, and takes nothing at all, until then.
+	room                    int
+	slowUntil, stalledUntil int64
+	// lastWrite is the newest one to the log. rotten: a bit of the disk may read
+	// inverted.
+	lastWrite extent
+	rotten    bool
 
 	// What has to be there at the next start: the log's hard state and the
 	// applied index that are surely durable.
@@ -60,7 +68,7 @@ func (w *world) member(id uint64) *member {
 
 // newMember makes a member that was never started.
 func (w *world) newMember(id uint64, first []state.Member) *member {
-	m := &member{w: w, id: id, first: first, room: noLimit, disk: memdisk.New(w.rng.Uint64())}
+	m := &member{w: w, id: id, first: first, room: noLimit, disk: memdisk.New(w.rng.Uint64()), clock: w.newClock()}
 	if err := errors.Join(m.disk.MkdirAll(dataDir), m.disk.SyncDir(".")); err != nil {
 		w.failf("make a data dir: %v", err)
 	}
@@ -98,10 +106,12 @@ func (m *member) start() {
 		return
 	}
 	w := m.w
-	r := &process{
-		w: w, m: m, fs: &processFS{FS: m.disk, w: w, m: m, killIn: -1},
-		accepted: map[uint64]*imported{}, sending: map[uint64]bool{},
+	if wait := m.stalledUntil - w.now; wait > 0 && !w.calm {
+		w.after(wait, m.start)
+		return
 	}
+	r := &process{w: w, m: m, accepted: map[uint64]*imported{}, sending: map[uint64]bool{}}
+	r.fs = &processFS{FS: m.disk, r: r, w: w, m: m, killIn: -1}
 	if !w.calm && w.nemesis.killAtStart {
 		w.nemesis.killAtStart = false
 		r.fs.killIn = w.rng.IntN(20)
@@ -172,6 +182,7 @@ func (r *process) writeMarker(starts uint64) error {
 
 func (r *process) openStorage() (err error) {
 	w := r.w
+	r.forge()
 	r.log, err = raftlog.Open(raftlog.Options{
 		FS: r.fs, Dir: logDir, SegmentSizeBytes: w.p.segmentBytes, CacheBytes: w.p.cacheBytes,
 		Rand: salt{w},
@@ -183,12 +194,16 @@ func (r *process) openStorage() (err error) {
 	if r.engines, e, err = replica.OpenEngines(r.fs, engineDir, memory.Opener{FS: r.fs}); err != nil {
 		return err
 	}
-	machine, err := state.Open(state.Options{Engine: e, Group: engine.GroupID(group)})
+	machine, err := r.openMachine(e)
 	if err != nil {
 		return fmt.Errorf("open the state: %w", err)
 	}
 	r.machine.Store(machine)
 	return nil
+}
+
+func (r *process) openMachine(e engine.Engine) (*state.Machine, error) {
+	return state.Open(state.Options{Engine: &checkedEngine{Engine: e, r: r}, Group: engine.GroupID(group)})
 }
 
 // salt gives the log of a member its randomness.
@@ -217,7 +232,7 @@ func (r *process) bootstrap() error {
 
 func (r *process) openReplica() (err error) {
 	w, m := r.w, r.machine.Load()
-	r.hub = watch.NewHub(m.KV(), watch.Options{OutboxEvents: w.p.outboxEvents, ReplayBytes: w.p.replayBytes})
+	r.hub = watch.NewHub(r.source(m), watch.Options{OutboxEvents: w.p.outboxEvents, ReplayBytes: w.p.replayBytes})
 	r.replica, err = replica.New(replica.Config{
 		ID: r.m.id, ClusterID: clusterID, Group: group, Log: r.group(), Machine: &r.machine,
 		Incarnation: r.incarnation, ElectionTicks: electionTicks, HeartbeatTicks: 1,
@@ -246,6 +261,9 @@ func (r *process) checkRecovered() {
 	case hard.GetTerm() == m.hard.GetTerm() && m.hard.GetVote() != 0 && hard.GetVote() != m.hard.GetVote():
 		w.failf("member %d starts with the vote %d in term %d, but %d was made durable", m.id, hard.GetVote(), hard.GetTerm(), m.hard.GetVote())
 	}
+	if hard != nil {
+		m.hard.Term, m.hard.Vote = hard.Term, hard.Vote
+	}
 }
 
 // fail ends the process for an error. One that the simulator did not make is a
@@ -255,7 +273,7 @@ func (r *process) fail(err error) {
 		return
 	}
 	w := r.w
-	if !injected(err) && r.fs.fault == nil {
+	if !injected(err) && r.fs.fault == nil && !r.foundRot(err) {
 		w.failf("member %d stops: %v", r.m.id, err)
 	}
 	w.tracef("%d stops: %v", r.m.id, err)
@@ -267,7 +285,7 @@ func (r *process) fail(err error) {
 func (r *process) crash(powerCut bool) {
 	w, m := r.w, r.m
 	w.tracef("%d crashes, power cut %v", m.id, powerCut)
-	w.stats.crashes++
+	w.stats[crashesCount]++
 	r.end()
 	if powerCut {
 		m.disk.Crash()
@@ -282,6 +300,7 @@ func (r *process) crash(powerCut bool) {
 func (r *process) end() {
 	r.m.process, r.m.pausedUntil = nil, 0
 	r.fs.dead = errKilled
+	r.endTasks()
 	if r.hub != nil {
 		r.hub.Close()
 	}
@@ -289,8 +308,13 @@ func (r *process) end() {
 	r.w.lostProcess(r)
 }
 
-// stop ends the process in order, as node's Stop does.
+// stop ends the process in order, as node's Stop does, when the disk has nothing
+// under way.
 func (r *process) stop() {
+	if len(r.tasks) > 0 {
+		r.after(millisecond, r.stop)
+		return
+	}
 	r.w.tracef("%d is stopped", r.m.id)
 	err := errors.Join(r.machine.Load().Close(), r.log.Close())
 	if err != nil {

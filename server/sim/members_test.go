@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"slices"
+
 	"metastore.io/metastore/server/replica"
 	"metastore.io/metastore/server/state"
 )
@@ -35,6 +37,11 @@ func (w *world) changeMembers() {
 func (w *world) chooseChange(r *process) (state.MemberChange, bool) {
 	conf := r.machine.Load().ConfState()
 	fresh := newcomer(uint64(len(w.members)) + 1)
+	for _, m := range w.members {
+		if m.lost && (slices.Contains(conf.Voters, m.id) || slices.Contains(conf.Learners, m.id)) {
+			return state.MemberChange{Kind: state.Remove, Member: state.Member{ID: m.id}}, true
+		}
+	}
 	switch n := w.rng.IntN(10); {
 	case len(conf.Learners) > 0 && n < 6:
 		return state.MemberChange{Kind: state.Promote, Member: state.Member{ID: conf.Learners[0]}}, true
@@ -59,6 +66,31 @@ func (w *world) chooseChange(r *process) (state.MemberChange, bool) {
 	return state.MemberChange{}, false
 }
 
+// lose takes a member away for ever, when the others can do without it also
+// after the membership change that may be under way. It is to be replaced:
+// changeMembers removes it before all else, and adds others.
+func lose(w *world, r *process) {
+	conf, lost := w.truth.conf, slices.ContainsFunc(w.members, func(m *member) bool { return m.lost && w.isMember(m.id) })
+	enough := len(conf.Voters) >= 4 || (len(conf.Voters) >= 2 && slices.Contains(conf.Learners, r.m.id))
+	if lost || !enough || !w.isMember(r.m.id) {
+		return
+	}
+	w.tracef("%d is lost with its disk", r.m.id)
+	w.stats[lostCount]++
+	r.end()
+	r.m.gone, r.m.lost = true, true
+}
+
+// replaceLost removes the lost members also when the load is over.
+func (w *world) replaceLost() {
+	for _, m := range w.members {
+		if m.lost && w.isMember(m.id) {
+			w.changeMembers()
+			return
+		}
+	}
+}
+
 // goOnChanging is host's changeMembers.
 func (r *process) goOnChanging() {
 	c := r.changing
@@ -81,7 +113,7 @@ func (r *process) goOnChanging() {
 			r.changing = nil
 			r.w.tracef("%d: %s %d: %v, %v", r.m.id, c.what.Kind, c.what.Member.ID, reply.Change, reply.Err)
 			if reply.Change.Applied {
-				r.w.stats.changes++
+				r.w.stats[changesCount]++
 			}
 		default: // not yet
 		}

@@ -1,6 +1,9 @@
 package sim
 
 import (
+	"fmt"
+	"math/rand/v2"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"metastore.io/metastore/server/replica"
@@ -9,7 +12,9 @@ import (
 
 // nemesis does harm.
 type nemesis struct {
-	slowDiskUntil int64
+	// rng is its own, as a client has one; count numbers its deeds.
+	rng   *rand.Rand
+	count int
 	// killAtStart: the next start is cut off somewhere.
 	killAtStart bool
 }
@@ -31,7 +36,12 @@ var deeds = []deed{
 	{"kill at start", 2, func(w *world, r *process) { w.nemesis.killAtStart = true; r.crash(w.chance(0.5)) }},
 	{"failing sync", 2, func(w *world, r *process) { r.m.disk.FailSync(w.rng.IntN(10)) }},
 	{"full disk", 1, fullDisk},
-	{"slow disk", 1, func(w *world, r *process) { w.nemesis.slowDiskUntil = w.now + w.about(2*second) }},
+	{"slow disk", 1, func(w *world, r *process) { r.m.slowUntil = w.now + w.about(2*second) }},
+	{"stalling disk", 2, func(w *world, r *process) { r.m.stalledUntil = w.now + w.about(1500*millisecond) }},
+	{"flipped bit", 2, rot},
+	{"lost machine", 1, lose},
+	{"clock jumps", 2, jump},
+	{"clock stands still", 1, standStill},
 	{"all power", 1, allPower},
 	{"isolate", 3, isolate},
 	{"split", 2, split},
@@ -44,27 +54,41 @@ var deeds = []deed{
 	{"snapshot soon", 2, func(w *world, r *process) { r.wake(upkeepOwner) }},
 }
 
-func (w *world) beginNemesis() { w.after(w.about(2*second), w.harm) }
+// nobody is the nemesis in the list of what is left out of a run.
+const nobody = -1
+
+func (w *world) beginNemesis() {
+	w.nemesis.rng = rand.New(rand.NewPCG(w.seed, 999))
+	w.after(w.about(2*second), w.harm)
+}
 
 func (w *world) harm() {
 	if w.calm {
 		return
 	}
-	w.after(w.about(w.p.interval)+millisecond, w.harm)
+	n := &w.nemesis
+	w.after(min(int64(n.rng.ExpFloat64()*float64(w.p.interval)), 20*w.p.interval)+millisecond, w.harm)
+	n.count++
+	if deed, ok := w.chooseDeed(); ok && !w.left(nobody, n.count) {
+		w.do(deed)
+	}
+}
+
+func (w *world) chooseDeed() (deed, bool) {
 	total := 0
 	for _, n := range w.p.weights {
 		total += n
 	}
 	if total == 0 {
-		return
+		return deed{}, false
 	}
-	n := w.rng.IntN(total)
+	n := w.nemesis.rng.IntN(total)
 	for i, weight := range w.p.weights {
 		if n -= weight; n < 0 {
-			w.do(deeds[i])
-			return
+			return deeds[i], true
 		}
 	}
+	return deed{}, false
 }
 
 func (w *world) do(d deed) {
@@ -78,6 +102,7 @@ func (w *world) do(d deed) {
 		return
 	}
 	w.tracef("nemesis: %s, member %d", d.name, r.m.id)
+	w.deeds = append(w.deeds, fmt.Sprintf("%s: %s, member %d", w.clock(), d.name, r.m.id))
 	d.do(w, r)
 }
 
@@ -149,7 +174,7 @@ func compact(w *world, r *process) {
 	}
 	w.call(r, other(command(w, state.KindCompact, &pb.CompactionRequest{Revision: rev}), func(o *op) {
 		if o.known && o.did {
-			w.stats.compactions++
+			w.stats[compactionsCount]++
 		}
 	}))
 }

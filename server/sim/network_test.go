@@ -35,6 +35,7 @@ func (w *world) travelTime() int64 {
 func (r *process) send(messages []*raftpb.Message) {
 	w := r.w
 	for _, m := range messages {
+		r.checkSent(m)
 		if m.GetType() == raftpb.MsgSnap {
 			r.startSnapshot(m)
 			continue
@@ -55,6 +56,20 @@ func (r *process) send(messages []*raftpb.Message) {
 		if !w.calm && mayDouble && w.chance(w.p.double) {
 			w.after(w.travelTime(), func() { w.deliver(r.m.id, to, b) })
 		}
+	}
+}
+
+// checkSent asserts invariant 3 for what a member tells its peers.
+func (r *process) checkSent(m *raftpb.Message) {
+	hard := &r.m.hard
+	switch {
+	case m.GetReject() || hard.GetTerm() > m.GetTerm():
+	case m.GetType() == raftpb.MsgAppResp && (hard.GetTerm() < m.GetTerm() || m.GetIndex() > r.group().LastIndex()):
+		r.w.failf("member %d acknowledges index %d of term %d, but only index %d of term %d is durable",
+			r.m.id, m.GetIndex(), m.GetTerm(), r.group().LastIndex(), hard.GetTerm())
+	case m.GetType() == raftpb.MsgVoteResp && (hard.GetTerm() < m.GetTerm() || hard.GetVote() != m.GetTo()):
+		r.w.failf("member %d gives its vote in term %d to %d, but what is durable is %d in term %d",
+			r.m.id, m.GetTerm(), m.GetTo(), hard.GetVote(), hard.GetTerm())
 	}
 }
 

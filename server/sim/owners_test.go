@@ -63,49 +63,52 @@ func (r *process) dispatch(work replica.Work) {
 	r.send(work.Messages)
 }
 
-// stepLog is one turn of host's log goroutine; it ends in the middle where that
-// one waits for the apply goroutine.
+// stepLog lets the log owner take what waits.
 func (r *process) stepLog() {
-	if r.installing {
-		return // the apply owner wakes this one
-	}
-	if r.writing == nil {
-		if len(r.appends) == 0 {
-			return
-		}
-		r.writing = &writing{appends: r.appends}
-		r.appends = nil
-	}
-	b := r.writing
-	for b.next < len(b.appends) {
-		a := b.appends[b.next]
-		b.next++
-		if a.Snapshot != nil {
-			if err := r.writeAppends(b.appends[b.written : b.next-1]); err != nil {
-				r.fail(fmt.Errorf("append to the log: %w", err))
-				return
-			}
-			b.written = b.next - 1
-			r.installing = true
-			r.applies = append(r.applies, applyJob{install: a})
-			r.wake(applyOwner)
-			return
-		}
-	}
-	if err := r.writeAppends(b.appends[b.written:]); err != nil {
-		r.fail(fmt.Errorf("append to the log: %w", err))
+	if r.busy[logOwner] || len(r.appends) == 0 {
 		return
 	}
-	r.writing = nil
-	if r.w.planted != plantAckBeforeSync {
-		r.appendsDone(b.appends)
-	}
-	if len(r.appends) > 0 {
-		r.wake(logOwner)
-	}
+	r.busy[logOwner] = true
+	r.spawn(func() {
+		for len(r.appends) > 0 {
+			appends := r.appends
+			r.appends = nil
+			if err := r.writeAppends(appends); err != nil {
+				r.fail(err)
+				return
+			}
+		}
+		r.busy[logOwner] = false
+	})
 }
 
 func (r *process) writeAppends(appends []*replica.Append) error {
+	begin := 0
+	for i, a := range appends {
+		if a.Snapshot == nil {
+			continue
+		}
+		if err := r.write(appends[begin:i]); err != nil {
+			return err
+		}
+		r.applies = append(r.applies, applyJob{install: a, waiting: r.fs.task})
+		r.wake(applyOwner)
+		if err := r.suspend(parked); err != nil {
+			return err
+		}
+		begin = i
+	}
+	if err := r.write(appends[begin:]); err != nil {
+		return err
+	}
+	r.installing = false
+	if r.w.planted != plantAckBeforeSync {
+		r.appendsDone(appends)
+	}
+	return nil
+}
+
+func (r *process) write(appends []*replica.Append) error {
 	var writes []raftlog.Write
 	for _, a := range appends {
 		if !a.Empty() {
@@ -114,7 +117,7 @@ func (r *process) writeAppends(appends []*replica.Append) error {
 	}
 	if len(writes) > 0 {
 		if err := r.log.Append(writes); err != nil {
-			return err
+			return fmt.Errorf("append to the log: %w", err)
 		}
 	}
 	for _, a := range appends {
@@ -146,13 +149,17 @@ func (r *process) appendsDone(appends []*replica.Append) {
 // stepApply is one job of host's apply goroutine and some of its background
 // work.
 func (r *process) stepApply() {
-	if len(r.applies) > 0 && r.applies[0].gated() {
-		return // the log owner wakes this one
+	if r.busy[applyOwner] || (len(r.applies) > 0 && r.applies[0].gated()) {
+		return // the end of the task, or the log owner, wakes this one
 	}
 	if len(r.applies) > 0 {
 		job := r.applies[0]
 		r.applies = r.applies[1:]
-		if err := r.apply(job); err != nil {
+		if job.install != nil {
+			r.stepInstall(job)
+			return
+		}
+		if err := r.apply(job.entries); err != nil {
 			r.fail(err)
 			return
 		}
@@ -183,28 +190,42 @@ func (j applyJob) gated() bool {
 	}
 }
 
-func (r *process) apply(job applyJob) error {
-	if job.install != nil {
+// stepInstall has the apply owner install a snapshot, for which the log owner
+// waits.
+func (r *process) stepInstall(job applyJob) {
+	r.busy[applyOwner] = true
+	r.spawn(func() {
 		if err := r.installSnapshot(job.install); err != nil {
-			return err
+			r.fail(err)
+			return
 		}
-		r.after(r.w.between(5, 1000), func() {
-			r.installing = false
-			r.stepLog()
-		})
-		return nil
-	}
-	r.w.truth.applying(r, job.entries)
-	done, err := r.applier.Apply(job.entries)
+		r.busy[applyOwner] = false
+		r.wakeTask(job.waiting)
+		r.wake(applyOwner)
+	})
+}
+
+func (r *process) apply(entries *replica.Apply) error {
+	r.w.truth.applying(r, entries)
+	done, err := r.applier.Apply(r.reordered(entries))
 	if err != nil {
 		return err
 	}
-	r.later(func(p *replica.Replica) error { return p.ApplyDone(job.entries, done) })
+	r.later(func(p *replica.Replica) error { return p.ApplyDone(entries, done) })
 	r.w.tracef("%d applied up to %d, revision %d", r.m.id, done.Index, r.machine.Load().KV().Rev())
-	r.w.truth.applied(r, done)
+	r.w.truth.applied(r, termsOf(entries), done)
 	r.appliedIndex = done.Index
 	r.wake(upkeepOwner)
 	return nil
+}
+
+func termsOf(entries *replica.Apply) (terms []uint64) {
+	for _, e := range entries.Entries {
+		if n := len(terms); n == 0 || terms[n-1] != e.GetTerm() {
+			terms = append(terms, e.GetTerm())
+		}
+	}
+	return terms
 }
 
 // leave is the transport's part of leaving: a member that was removed stays
@@ -229,31 +250,56 @@ func (r *process) publish(revisions []state.RevisionEvents) {
 	r.hub.Publish(revisions)
 }
 
-// stepUpkeep flushes the engine and shortens the log by host's rules.
+// stepUpkeep flushes the engine and shortens the log by host's rules, and now
+// and then without a reason.
 func (r *process) stepUpkeep() {
-	m := r.machine.Load()
+	if r.busy[upkeepOwner] {
+		return
+	}
 	due := r.appliedIndex-r.flushedIndex >= r.w.p.snapshotEntries &&
-		r.group().BytesSince(r.flushedIndex) >= m.FlushCostBytes()
+		r.group().BytesSince(r.flushedIndex) >= r.machine.Load().FlushCostBytes()
 	if !due && !r.w.chance(0.02) {
 		return
 	}
+	r.busy[upkeepOwner] = true
+	r.spawn(func() {
+		if err := r.flush(); err != nil {
+			r.fail(err)
+			return
+		}
+		r.busy[upkeepOwner] = false
+	})
+}
+
+func (r *process) flush() error {
+	m := r.machine.Load()
 	var durable uint64
 	var err error
 	if r.w.planted == plantNoFlush {
 		durable, _ = m.Applied()
-	} else if durable, err = m.Flush(); err != nil {
-		r.fail(fmt.Errorf("flush the engine: %w", err))
-		return
 	} else {
+		durable, err = m.Flush()
+	}
+	if r.m.process != r || r.machine.Load() != m {
+		return nil // it ended, or a snapshot was installed meanwhile
+	}
+	if err != nil {
+		return fmt.Errorf("flush the engine: %w", err)
+	}
+	if r.w.planted != plantNoFlush {
 		r.m.flushedIndex = max(r.m.flushedIndex, durable)
 	}
 	r.flushedIndex = max(r.flushedIndex, durable)
 	r.w.tracef("%d flushed %d", r.m.id, durable)
+	if err := r.suspend(r.w.about(millisecond)); err != nil {
+		return err
+	}
 	if keep := r.compactTo(durable); keep > 0 {
 		if err := r.log.Compact(group, keep); err != nil {
-			r.fail(fmt.Errorf("shorten the log: %w", err))
+			return fmt.Errorf("shorten the log: %w", err)
 		}
 	}
+	return nil
 }
 
 func (r *process) compactTo(durable uint64) uint64 {
@@ -276,7 +322,7 @@ func (r *process) checkState() {
 	switch {
 	case applied < r.appliedIndex:
 		w.failf("member %d: the applied index fell from %d to %d", r.m.id, r.appliedIndex, applied)
-	case r.writing == nil && applied > r.group().LastIndex():
+	case !r.installing && applied > r.group().LastIndex():
 		w.failf("member %d: applied %d, beyond the log's last index %d", r.m.id, applied, r.group().LastIndex())
 	case s.Applied > s.Committed:
 		w.failf("member %d: applied %d, committed %d", r.m.id, s.Applied, s.Committed)

@@ -44,12 +44,15 @@ type process struct {
 	inbox []*raftpb.Message
 	done  []func(*replica.Replica) error
 
+	// tasks are under way; busy says which owner has one.
+	tasks []*task
+	busy  [owners]bool
+
 	appends []*replica.Append
-	// writing is what the log owner has taken; it waits while a snapshot in it is
-	// being installed.
-	writing    *writing
+	applies []applyJob
+	// installing: the state of a snapshot may be in place and the log not be
+	// reset yet.
 	installing bool
-	applies    []applyJob
 
 	appliedIndex, flushedIndex uint64
 	leaderTerm                 uint64
@@ -68,15 +71,12 @@ type process struct {
 	renewals []*renewal
 }
 
+// applyJob is a run of entries, or a snapshot to install, for which a task of
+// the log owner waits.
 type applyJob struct {
 	entries *replica.Apply
 	install *replica.Append
-}
-
-type writing struct {
-	appends []*replica.Append
-	next    int
-	written int // those before it are in the log
+	waiting *task
 }
 
 func (r *process) group() *raftlog.Group { return r.log.Group(group) }
@@ -106,19 +106,36 @@ func (r *process) guard(do func()) {
 		if p == nil {
 			return
 		}
-		if _, ok := p.(failure); ok || r.fs.fault == nil || r.m.process != r {
-			if !ok {
-				p = failure{fmt.Sprintf("at %s: member %d: panic: %v\n%s", r.w.clock(), r.m.id, p, debug.Stack())}
-			}
+		if _, ok := p.(failure); ok {
 			panic(p)
 		}
-		r.fail(fmt.Errorf("panic after a fault: %v: %w", p, r.fs.fault))
+		if r.m.process == r && r.replica != nil && r.replica.Err() != nil {
+			r.fail(r.replica.Err()) // host does the same
+			return
+		}
+		if r.m.process == r && r.fs.fault != nil {
+			r.fail(fmt.Errorf("panic after a fault: %v: %w", p, r.fs.fault))
+			return
+		}
+		panic(failure{"panic", fmt.Sprintf("at %s: member %d: panic: %v\n%s", r.w.clock(), r.m.id, p, debug.Stack())})
 	}()
 	do()
 	if r.m.process == r {
+		if err := r.replicaErr(); err != nil {
+			r.fail(err)
+			return
+		}
 		r.answerClients()
 		r.checkState()
 	}
+}
+
+// replicaErr is what host looks for after each turn.
+func (r *process) replicaErr() error {
+	if r.replica == nil {
+		return nil
+	}
+	return r.replica.Err()
 }
 
 // wake gives an owner a step soon.
@@ -129,13 +146,7 @@ func (r *process) wake(o owner) {
 	r.awake[o] = true
 	w := r.w
 	delay := w.between(5, 100)
-	switch {
-	case o == logOwner:
-		delay += w.about(w.p.sync)
-		if !w.calm && w.now < w.nemesis.slowDiskUntil {
-			delay += w.about(500 * millisecond)
-		}
-	case w.chance(0.05):
+	if w.chance(0.05) {
 		delay += w.about(5 * millisecond)
 	}
 	r.after(delay, func() {
@@ -170,13 +181,15 @@ func (r *process) begin() {
 }
 
 func (r *process) tick() {
-	r.replica.Tick()
-	r.expireLeases()
-	r.stepRaft()
+	if r.m.clock.rate > 0 {
+		r.replica.Tick()
+		r.expireLeases()
+		r.stepRaft()
+	}
 	if r.m.process == r {
 		r.leave()
 	}
 	if r.m.process == r {
-		r.after(r.w.p.tick, r.tick)
+		r.after(r.m.untilTick(), r.tick)
 	}
 }

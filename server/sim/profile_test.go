@@ -3,7 +3,10 @@ package sim
 // profile is what kind of world a seed gives. Each seed leaves out some faults
 // altogether, so that others are met alone too.
 type profile struct {
-	voters   int
+	voters int
+	txns   bool // transactions on several keys
+	// drift is how far clocks' rates may be off.
+	drift    float64
 	duration int64
 	tick     int64
 	preVote  bool
@@ -53,6 +56,10 @@ func newProfile(w *world) profile {
 		replayBytes:     pick(1, 200, 1<<20),
 		compactRows:     pick(1, 3, 100),
 		interval:        int64(pick(150, 400, 1000)) * millisecond,
+	}
+	p.txns = w.chance(0.4)
+	if w.chance(0.4) {
+		p.drift = float64(pick(1, 10)) / 100
 	}
 	if w.chance(0.6) {
 		p.drop = float64(pick(1, 5, 10)) / 100

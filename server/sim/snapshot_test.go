@@ -26,7 +26,9 @@ type transfer struct {
 type imported struct {
 	index uint64
 	*replica.Import
-	transfer *transfer
+	// waiting is the task that waits for raft's decision, taken what it is.
+	waiting *task
+	taken   bool
 }
 
 // startSnapshot takes the place of host's: freeze, stream, hear how it went.
@@ -43,7 +45,7 @@ func (r *process) startSnapshot(m *raftpb.Message) {
 			r.snapshotSent(to, false)
 			return
 		}
-		lead := replica.SnapshotMessage(m, snap.Index, snap.Term, snap.ConfState)
+		lead := replica.SnapshotMessage(m, snap.Index, snap.Term, r.announced(snap.ConfState))
 		r.w.tracef("%d sends snapshot %d to %d", r.m.id, snap.Index, to)
 		r.after(r.w.about(20*millisecond), func() { r.streamSnapshot(lead, snap) })
 	})
@@ -103,28 +105,52 @@ func (r *process) abandonTransfers() {
 	}
 }
 
-// receive takes one snapshot at a time.
+// receive takes one snapshot at a time, in a task of its own.
 func (r *process) receive(t *transfer) {
 	if r.receiving != nil {
 		r.queued = append(r.queued, t)
 		return
 	}
 	r.receiving = t
-	imp, err := r.importSnapshot(t)
-	if err != nil {
-		if !errors.Is(err, replica.ErrSnapshotDamaged) {
+	r.spawn(func() {
+		ok, err := r.takeSnapshot(t)
+		if err != nil {
 			r.fail(fmt.Errorf("receive a snapshot: %w", err))
 			return
 		}
-		r.received(t, false)
-		return
-	}
-	r.after(r.w.about(millisecond), func() {
-		r.later(func(p *replica.Replica) error {
-			r.offered = imp
-			return p.Step(t.message)
-		})
+		t.end(ok)
+		r.receiving = nil
+		if len(r.queued) > 0 {
+			next := r.queued[0]
+			r.queued = r.queued[1:]
+			r.after(0, func() { r.receive(next) })
+		}
 	})
+}
+
+// takeSnapshot is host's ReceiveSnapshot.
+func (r *process) takeSnapshot(t *transfer) (ok bool, err error) {
+	imp, err := r.importSnapshot(t)
+	if errors.Is(err, replica.ErrSnapshotDamaged) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	r.later(func(p *replica.Replica) error {
+		r.offered = imp
+		return p.Step(t.message)
+	})
+	if err := r.suspend(parked); err != nil {
+		return false, err
+	}
+	if imp.taken {
+		return true, nil
+	}
+	if err := imp.Abandon(); err != nil {
+		return false, fmt.Errorf("remove an unused snapshot: %w", err)
+	}
+	return true, nil
 }
 
 func (r *process) importSnapshot(t *transfer) (*imported, error) {
@@ -140,17 +166,7 @@ func (r *process) importSnapshot(t *transfer) (*imported, error) {
 	if err != nil {
 		return nil, errors.Join(err, imp.Abandon())
 	}
-	return &imported{index: index, Import: imp, transfer: t}, nil
-}
-
-func (r *process) received(t *transfer, ok bool) {
-	t.end(ok)
-	r.receiving = nil
-	if len(r.queued) > 0 {
-		next := r.queued[0]
-		r.queued = r.queued[1:]
-		r.after(0, func() { r.receive(next) })
-	}
+	return &imported{index: index, Import: imp, waiting: r.fs.task}, nil
 }
 
 // decide settles what became of an offered snapshot, as host's does.
@@ -159,21 +175,14 @@ func (r *process) decide(a *replica.Append) {
 	if imp == nil {
 		return
 	}
-	taken := a != nil && a.Snapshot.GetMetadata().GetIndex() == imp.index
-	if !taken && a != nil {
-		return
-	}
-	r.offered = nil
-	if taken {
+	imp.taken = a != nil && a.Snapshot.GetMetadata().GetIndex() == imp.index
+	if imp.taken {
 		r.accepted[imp.index] = imp
-		r.received(imp.transfer, true)
-		return
 	}
-	if err := imp.Abandon(); err != nil {
-		r.fail(fmt.Errorf("remove an unused snapshot: %w", err))
-		return
+	if imp.taken || a == nil {
+		r.offered = nil
+		r.wakeTask(imp.waiting)
 	}
-	r.received(imp.transfer, true)
 }
 
 // installSnapshot is host's, on the apply owner.
@@ -184,7 +193,7 @@ func (r *process) installSnapshot(a *replica.Append) error {
 		return fmt.Errorf("install snapshot %d: it is not here", index)
 	}
 	delete(r.accepted, index)
-	machine, err := state.Open(state.Options{Engine: imp.Engine, Group: engine.GroupID(group)})
+	machine, err := r.openMachine(imp.Engine)
 	if err != nil {
 		return fmt.Errorf("install snapshot %d: %w", index, err)
 	}
@@ -195,11 +204,12 @@ func (r *process) installSnapshot(a *replica.Append) error {
 		return fmt.Errorf("install snapshot %d: %w", index, err)
 	}
 	r.w.tracef("%d installs snapshot %d, revision %d", r.m.id, index, machine.KV().Rev())
-	r.w.stats.snapshots++
+	r.w.stats[snapshotsCount]++
 	r.m.flushedIndex = max(r.m.flushedIndex, index)
 	old := r.machine.Swap(machine)
+	r.installing = true
 	if r.w.planted != plantWatchOldStore {
-		r.hub.Reset(machine.KV())
+		r.hub.Reset(r.source(machine))
 	}
 	r.applier.Installed(index)
 	r.appliedIndex, r.flushedIndex = index, index

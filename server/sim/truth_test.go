@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -21,11 +22,14 @@ type truth struct {
 	// events are the events of each revision, versions each key's history.
 	events   map[int64]string
 	versions map[string][]version
-	values   map[string]bool
-	rev      int64
-	list     []*mvccpb.Event
-	// hashes are those of the keys, by applied index.
-	hashes map[uint64]uint32
+	// values are those ever put, with the moment when they were first applied.
+	values map[string]int64
+	rev    int64
+	list   []*mvccpb.Event
+	// digests are those of the state, by applied index.
+	digests map[uint64]uint64
+	// proposals are where each proposal was applied.
+	proposals map[proposal]uint64
 	// leaders by term.
 	leaders map[uint64]uint64
 	// index is the highest applied one, conf the membership after it.
@@ -36,6 +40,12 @@ type truth struct {
 	// leased keys that they delete.
 	before  []lease.ID
 	deleted []lease.ID
+}
+
+// proposal identifies what a member proposed (invariant 6).
+type proposal struct {
+	origin state.Origin
+	seq    uint64
 }
 
 // entryID identifies an entry's content.
@@ -55,7 +65,8 @@ type version struct {
 func (t *truth) init() {
 	*t = truth{
 		entries: map[uint64]entryID{}, events: map[int64]string{}, versions: map[string][]version{},
-		hashes: map[uint64]uint32{}, leaders: map[uint64]uint64{}, values: map[string]bool{}, rev: 1,
+		digests: map[uint64]uint64{}, leaders: map[uint64]uint64{}, values: map[string]int64{}, rev: 1,
+		proposals: map[proposal]uint64{},
 	}
 }
 
@@ -67,7 +78,7 @@ func (t *truth) leads(w *world, term, id uint64) {
 	}
 	if !ok {
 		t.leaders[term] = id
-		w.stats.leaders++
+		w.stats[leadersCount]++
 		w.tracef("%d leads in term %d", id, term)
 	}
 }
@@ -82,8 +93,25 @@ func (t *truth) applying(r *process, a *replica.Apply) {
 			r.w.failf("member %d applies another entry at index %d: %+v, not %+v", r.m.id, e.GetIndex(), id, was)
 		}
 		t.entries[e.GetIndex()] = id
+		t.once(r, e)
 	}
 	t.before, t.deleted = r.machine.Load().Leases().List(), nil
+}
+
+// once asserts that no identity of a proposal is used twice.
+func (t *truth) once(r *process, e *raftpb.Entry) {
+	if e.GetType() != raftpb.EntryNormal || len(e.GetData()) == 0 {
+		return
+	}
+	origin, seq, ok := state.PeekOrigin(e.GetData())
+	if !ok {
+		r.w.failf("member %d applies index %d, which nobody proposed", r.m.id, e.GetIndex())
+	}
+	p := proposal{origin, seq}
+	if at, ok := t.proposals[p]; ok && at != e.GetIndex() {
+		r.w.failf("the proposal %+v is in the log at index %d and at %d", p, at, e.GetIndex())
+	}
+	t.proposals[p] = e.GetIndex()
 }
 
 // publishing asserts that all members publish the same events, and keeps them.
@@ -119,12 +147,14 @@ func describe(ev *mvccpb.Event) string {
 func (t *truth) note(w *world, rev int64, ev *mvccpb.Event) {
 	key := string(ev.Kv.Key)
 	gone := ev.Type == mvccpb.Event_DELETE
-	if _, leased := leaseOf(key); !leased && !gone && t.values[string(ev.Kv.Value)] {
+	if _, leased := leaseOf(key); !leased && !gone && t.values[string(ev.Kv.Value)] != 0 {
 		w.failf("revision %d puts %s = %q a second time", rev, key, ev.Kv.Value)
 	}
 	t.list = append(t.list, ev)
 	t.versions[key] = append(t.versions[key], version{rev: rev, value: string(ev.Kv.Value), gone: gone})
-	t.values[string(ev.Kv.Value)] = true
+	if !gone {
+		t.values[string(ev.Kv.Value)] = w.stamp()
+	}
 	if id, ok := leaseOf(key); ok && gone {
 		t.deleted = append(t.deleted, id)
 	}
@@ -132,27 +162,27 @@ func (t *truth) note(w *world, rev int64, ev *mvccpb.Event) {
 
 // at is the value of a key at a revision; empty where there is none.
 func (t *truth) at(key string, rev int64) string {
-	value := ""
-	for _, v := range t.versions[key] {
-		if v.rev > rev {
-			break
-		}
-		if value = v.value; v.gone {
-			value = ""
+	for _, v := range slices.Backward(t.versions[key]) {
+		switch {
+		case v.rev > rev:
+		case v.gone:
+			return ""
+		default:
+			return v.value
 		}
 	}
-	return value
+	return ""
 }
 
 // applied asserts what holds after every apply.
-func (t *truth) applied(r *process, done replica.Applied) {
+func (t *truth) applied(r *process, terms []uint64, done replica.Applied) {
 	m := r.machine.Load()
 	if done.Index > t.index {
 		t.index, t.conf = done.Index, m.ConfState()
 	}
 	for _, id := range t.before {
 		if _, ok := m.Leases().Lookup(id); !ok {
-			r.w.leaseEnded(r, id)
+			r.w.leaseEnded(r, id, terms)
 		}
 	}
 	for _, id := range t.deleted {
@@ -161,20 +191,29 @@ func (t *truth) applied(r *process, done replica.Applied) {
 		}
 	}
 	if done.Index%4 == 0 {
-		t.compareKeys(r, done.Index)
+		t.compare(r, done.Index)
+		r.w.checkAttached(r)
 	}
 }
 
-func (t *truth) installed(r *process, index uint64) { t.compareKeys(r, index) }
+func (t *truth) installed(r *process, index uint64) {
+	t.compare(r, index)
+	r.w.checkAttached(r)
+}
 
-// compareKeys asserts equal keys at an equal applied index.
-func (t *truth) compareKeys(r *process, index uint64) {
-	hash, _, _, err := r.machine.Load().KV().HashKV(0)
+// compare asserts an equal state at an equal applied index: keys with their
+// history, leases, members and alarms.
+func (t *truth) compare(r *process, index uint64) {
+	m := r.machine.Load()
+	hash, _, _, err := m.KV().HashKV(0)
 	if err != nil {
 		r.w.failf("member %d: hash of the keys: %v", r.m.id, err)
 	}
-	if was, ok := t.hashes[index]; ok && was != hash {
-		r.w.failf("member %d has other keys at index %d: hash %x, not %x", r.m.id, index, hash, was)
+	h := fnv.New64a()
+	fmt.Fprint(h, hash, m.KV().Rev(), m.KV().CompactRev(), m.Leases().List(), m.Members(), m.Alarms(), m.ClusterID())
+	digest := h.Sum64()
+	if was, ok := t.digests[index]; ok && was != digest {
+		r.w.failf("member %d has another state at index %d: digest %x, not %x", r.m.id, index, digest, was)
 	}
-	t.hashes[index] = hash
+	t.digests[index] = digest
 }

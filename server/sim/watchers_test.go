@@ -1,21 +1,25 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"metastore.io/metastore/server/state"
 	"metastore.io/metastore/server/watch"
 )
 
 // watcher is a client that watches and remembers how far it got. It connects to
-// a member, reads nothing for a while, reads all that there is, and connects
-// again, mostly to another one.
+// a member, reads nothing for a while, reads what there is or a part of it, and
+// connects again, mostly to another one.
 type watcher struct {
 	w      *world
 	prefix string
+	// prev: it wants previous values.
+	prev bool
 	// next is the revision that it has not got yet.
 	next int64
 
@@ -27,7 +31,7 @@ var errEnough = errors.New("enough")
 
 func (w *world) beginWatchers() {
 	for i := range w.p.watchers {
-		x := &watcher{w: w, prefix: []string{"", "k", "lease/"}[i%3], next: 1}
+		x := &watcher{w: w, prefix: []string{"", "k", "lease/"}[i%3], prev: w.chance(0.5), next: 1}
 		w.watches = append(w.watches, x)
 		w.after(w.about(second), x.connect)
 	}
@@ -45,7 +49,7 @@ func (x *watcher) connect() {
 
 func (x *watcher) connectTo(r *process) {
 	x.process, x.stream = r, r.hub.NewStream()
-	req := watch.Request{Key: []byte(x.prefix), End: []byte{0}, StartRevision: x.next}
+	req := watch.Request{Key: []byte(x.prefix), End: []byte{0}, StartRevision: x.next, PrevKV: x.prev}
 	if x.prefix != "" {
 		req.End = []byte(x.prefix[:len(x.prefix)-1] + string(x.prefix[len(x.prefix)-1]+1))
 	}
@@ -59,13 +63,17 @@ func (x *watcher) read() {
 	if x.w.calm {
 		return
 	}
-	x.collect()
+	responses := noLimit
+	if x.w.chance(0.3) {
+		responses = 1 + x.w.rng.IntN(4)
+	}
+	x.collect(responses)
 	x.w.after(x.w.about(300*millisecond), x.connect)
 }
 
 // collect reads what the stream has, up to the revision that its hub has
-// published, and ends it.
-func (x *watcher) collect() {
+// published, or so many responses, and ends it.
+func (x *watcher) collect(responses int) {
 	s, r := x.stream, x.process
 	if s == nil {
 		return
@@ -81,12 +89,18 @@ func (x *watcher) collect() {
 	var got []*mvccpb.Event
 	err := s.Run(context.Background(), func(resp watch.Response) error {
 		got = append(got, resp.Events...)
+		responses--
 		switch {
 		case resp.Canceled:
 			x.compacted(got, resp.CompactRevision)
 			return errEnough
 		case resp.WatchID == watch.InvalidID:
 			x.complete(got, resp.Revision)
+			return errEnough
+		case responses <= 0 && len(got) > 0:
+			// A client that loses the connection here goes on after the last
+			// revision that it saw: it has to be whole.
+			x.complete(got, got[len(got)-1].Kv.ModRevision)
 			return errEnough
 		}
 		return nil
@@ -100,7 +114,7 @@ func (x *watcher) collect() {
 func (x *watcher) drain(r *process) {
 	for range 2 {
 		x.connectTo(r)
-		x.collect()
+		x.collect(noLimit)
 	}
 }
 
@@ -109,7 +123,7 @@ func (x *watcher) drain(r *process) {
 func (x *watcher) complete(got []*mvccpb.Event, rev int64) {
 	want := x.expected(x.next, rev)
 	x.compare(got, want)
-	x.w.stats.watched += len(got)
+	x.w.stats[watchedCount] += len(got)
 	x.next = max(x.next, rev+1)
 }
 
@@ -141,6 +155,7 @@ func (x *watcher) compare(got, want []*mvccpb.Event) {
 		g, v := "nothing", "nothing"
 		if i < len(got) {
 			g = describe(got[i])
+			x.comparePrev(got[i])
 		}
 		if i < len(want) {
 			v = describe(want[i])
@@ -149,4 +164,42 @@ func (x *watcher) compare(got, want []*mvccpb.Event) {
 			x.w.failf("watcher of %q on member %d from revision %d on: event %d of %d is\n%s\nnot\n%s", x.prefix, x.process.m.id, x.next, i, len(want), g, v)
 		}
 	}
+}
+
+// comparePrev asserts that a previous value is the one before; it may be
+// compacted.
+func (x *watcher) comparePrev(ev *mvccpb.Event) {
+	if ev.PrevKv == nil {
+		return
+	}
+	before := x.w.truth.at(string(ev.Kv.Key), ev.Kv.ModRevision-1)
+	if !x.prev || !bytes.Equal(ev.PrevKv.Value, []byte(before)) {
+		x.w.failf("watcher of %q on member %d: the event of %s at revision %d has the previous value %q, which was %q",
+			x.prefix, x.process.m.id, ev.Kv.Key, ev.Kv.ModRevision, ev.PrevKv.Value, before)
+	}
+}
+
+// forgetful is planted: a source whose history leaves out what a full outbox
+// held back.
+type forgetful struct {
+	watch.Source
+	w *world
+}
+
+func (f forgetful) History(from, to int64, maxBytes int, fn func(rev int64, evs []*mvccpb.Event) error) (int64, error) {
+	dropped := f.w.chance(0.1)
+	return f.Source.History(from, to, maxBytes, func(rev int64, evs []*mvccpb.Event) error {
+		if dropped && rev == from {
+			return nil
+		}
+		return fn(rev, evs)
+	})
+}
+
+// source is what the hub reads history from.
+func (r *process) source(m *state.Machine) watch.Source {
+	if r.w.planted == plantDropLagging {
+		return forgetful{m.KV(), r.w}
+	}
+	return m.KV()
 }

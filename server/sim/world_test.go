@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime/debug"
+	"strings"
 	"time"
 )
 
@@ -24,6 +25,10 @@ type world struct {
 	rng     *rand.Rand
 	p       profile
 	planted planted
+	// leave has what is left out, to find what a failure needs.
+	leave map[part]bool
+	// deeds are those of the nemesis, as text.
+	deeds []string
 
 	now   int64
 	queue events
@@ -45,43 +50,60 @@ type world struct {
 	// calm: faults and load are over, the cluster has to get going.
 	calm  bool
 	stats stats
+	parts []part
 }
 
-// stats tell that a run did what it is for.
-type stats struct {
-	acked, unknown, reads, crashes, snapshots, changes, compactions, expired, watched int
-	leaders                                                                           int
+// stats tell that a run did what it is for: how often each of these happened.
+type stats [counts]int
+
+const (
+	ackedCount = iota
+	unknownCount
+	readsCount
+	watchedCount
+	crashesCount
+	leadersCount
+	snapshotsCount
+	changesCount
+	lostCount
+	compactionsCount
+	expiredCount
+	flipsCount
+	detectedCount
+	undecidedCount
+	counts
+)
+
+var countNames = [counts]string{
+	"writes acknowledged", "unknown", "reads", "events watched", "crashes", "elections", "snapshots",
+	"member changes", "members lost", "compactions", "leases expired", "bits flipped", "of them detected", "histories undecided",
 }
 
 func (s *stats) add(o stats) {
-	s.acked += o.acked
-	s.unknown += o.unknown
-	s.reads += o.reads
-	s.crashes += o.crashes
-	s.snapshots += o.snapshots
-	s.changes += o.changes
-	s.compactions += o.compactions
-	s.expired += o.expired
-	s.watched += o.watched
-	s.leaders += o.leaders
+	for i := range s {
+		s[i] += o[i]
+	}
 }
 
 func (s stats) String() string {
-	return fmt.Sprintf("%d writes acknowledged, %d unknown, %d reads, %d events watched, %d crashes, %d elections, %d snapshots, %d member changes, %d compactions, %d leases expired",
-		s.acked, s.unknown, s.reads, s.watched, s.crashes, s.leaders, s.snapshots, s.changes, s.compactions, s.expired)
+	var text []string
+	for i, n := range s {
+		text = append(text, fmt.Sprintf("%d %s", n, countNames[i]))
+	}
+	return strings.Join(text, ", ")
 }
 
 // failure is a broken promise; it unwinds the run.
-type failure struct{ text string }
+type failure struct {
+	// kind is the same for failures of the same promise.
+	kind, text string
+}
 
 func (w *world) failf(format string, args ...any) {
-	panic(failure{fmt.Sprintf("at %s: %s", w.clock(), fmt.Sprintf(format, args...))})
+	panic(failure{format, fmt.Sprintf("at %s: %s", w.clock(), fmt.Sprintf(format, args...))})
 }
 
 func (w *world) clock() string { return time.Duration(w.now * 1000).String() }
-
-// time is the clock of the members.
-func (w *world) time() time.Time { return time.Unix(1_000_000, 0).Add(time.Duration(w.now * 1000)) }
 
 func (w *world) tracef(format string, args ...any) {
 	fmt.Fprintf(w.trace, "%d ", w.now)
@@ -160,27 +182,31 @@ type outcome struct {
 	seed  uint64
 	trace uint64
 	stats stats
-	// failure is empty for a clean run.
-	failure string
+	// failure is empty for a clean run; kind is its failure.kind.
+	failure, kind string
+	// parts are what can be left out; deeds those of the nemesis that were done.
+	parts []part
+	deeds []string
 }
 
 // run runs one seed. The caller has made crypto/rand deterministic, from which
 // raft draws its election time-outs.
-func run(seed uint64, fault planted, verbose io.Writer) (out outcome) {
+func run(seed uint64, fault planted, leave map[part]bool, verbose io.Writer) (out outcome) {
 	w := &world{
 		seed: seed, rng: rand.New(rand.NewPCG(seed, 0x73696d)), planted: fault,
-		trace: fnv.New64a(), verbose: verbose,
+		trace: fnv.New64a(), verbose: verbose, leave: leave,
 	}
 	out.seed = seed
 	defer func() {
-		out.trace, out.stats = w.trace.Sum64(), w.stats
+		out.trace, out.stats, out.parts, out.deeds = w.trace.Sum64(), w.stats, w.parts, w.deeds
 		switch p := recover().(type) {
 		case nil:
 		case failure:
-			out.failure = p.text
+			out.failure, out.kind = p.text, p.kind
 		default:
-			out.failure = fmt.Sprintf("at %s: panic: %v\n%s", w.clock(), p, debug.Stack())
+			out.failure, out.kind = fmt.Sprintf("at %s: panic: %v\n%s", w.clock(), p, debug.Stack()), "panic"
 		}
+		w.endAll()
 	}()
 	w.p = newProfile(w)
 	w.begin()
@@ -188,4 +214,15 @@ func run(seed uint64, fault planted, verbose io.Writer) (out outcome) {
 	w.heal()
 	w.check()
 	return out
+}
+
+// endAll ends the coroutines that are left.
+func (w *world) endAll() {
+	for _, m := range w.members {
+		if r := m.process; r != nil {
+			m.process = nil
+			r.fs.dead, r.fs.task = errKilled, nil
+			r.endTasks()
+		}
+	}
 }

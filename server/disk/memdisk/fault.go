@@ -54,6 +54,29 @@ func (m *FS) FlipBit(name string, bit int64) error {
 	return nil
 }
 
+// Rot lets a bit of a file read inverted, as a decaying medium does, until the
+// byte is written again or Mend is called. Bits count as for FlipBit.
+func (m *FS) Rot(name string, bit int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, err := m.find("rot", name)
+	if err != nil {
+		return err
+	}
+	if n.rot == nil {
+		n.rot = map[int64]byte{}
+	}
+	n.rot[bit/8] ^= 1 << (bit % 8)
+	return nil
+}
+
+// Mend ends all rot.
+func (m *FS) Mend() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.root.mend()
+}
+
 // Clone copies the whole state, without handles, locks and faults; the copy's
 // randomness follows its own seed.
 func (m *FS) Clone(seed uint64) *FS {

@@ -40,6 +40,11 @@ func (f *file) ReadAt(p []byte, offset int64) (int, error) {
 		return 0, io.EOF
 	}
 	n := copy(p, f.node.data[offset:])
+	for at, mask := range f.node.rot {
+		if i := at - offset; i >= 0 && i < int64(n) {
+			p[i] ^= mask
+		}
+	}
 	if n < len(p) {
 		return n, io.EOF
 	}

@@ -180,6 +180,25 @@ func TestCapacityAndFlips(t *testing.T) {
 	}
 }
 
+func TestRotIsReadUntilWrittenOrMended(t *testing.T) {
+	d := memdisk.New(3)
+	f := write(t, d, "/f", "abcd")
+	must(t, d.Rot("/f", 0))
+	must(t, d.Rot("/f", 3*8))
+	if got := read(t, f); got != "`bce" {
+		t.Fatalf("with rot: %q", got)
+	}
+	_, err := f.WriteAt([]byte("A"), 0)
+	must(t, err)
+	if got := read(t, f); got != "Abce" {
+		t.Fatalf("after a write: %q", got)
+	}
+	d.Mend()
+	if got := read(t, f); got != "Abcd" {
+		t.Fatalf("mended: %q", got)
+	}
+}
+
 func write(t *testing.T, d disk.FS, name, content string) disk.File {
 	t.Helper()
 	f, err := d.Create(name)

@@ -18,6 +18,8 @@ type node struct {
 	// a sync failed.
 	data, durable []byte
 	dirty         map[int64]bool
+	// rot has the bits that read inverted, by the byte that they are in.
+	rot map[int64]byte
 }
 
 // nameOp is one change of a folder: a name gone, a name added, or both at once.
@@ -63,6 +65,22 @@ func (n *node) write(p []byte, offset int64) {
 	}
 	copy(n.data[offset:], p)
 	n.markDirty(offset, end)
+	n.heal(offset, end)
+}
+
+// heal ends the rot of bytes that were written or cut off.
+func (n *node) heal(from, to int64) {
+	maps.DeleteFunc(n.rot, func(at int64, _ byte) bool { return at >= from && at < to })
+}
+
+// mend ends all rot in the tree below n.
+func (n *node) mend() {
+	n.rot = nil
+	for _, names := range []map[string]*node{n.names, n.durableNames} {
+		for _, child := range names {
+			child.mend()
+		}
+	}
 }
 
 func (n *node) resize(sizeBytes int64) {
@@ -70,6 +88,7 @@ func (n *node) resize(sizeBytes int64) {
 	if sizeBytes <= old {
 		n.data = n.data[:sizeBytes]
 		n.markDirty(sizeBytes, old)
+		n.heal(sizeBytes, old)
 		return
 	}
 	n.data = slices.Grow(n.data, int(sizeBytes-old))[:sizeBytes]
@@ -148,7 +167,7 @@ func (n *node) clone(seen map[*node]*node) *node {
 	if c := seen[n]; c != nil {
 		return c
 	}
-	c := &node{data: bytes.Clone(n.data), durable: bytes.Clone(n.durable), dirty: maps.Clone(n.dirty)}
+	c := &node{data: bytes.Clone(n.data), durable: bytes.Clone(n.durable), dirty: maps.Clone(n.dirty), rot: maps.Clone(n.rot)}
 	seen[n] = c
 	c.names, c.durableNames = cloneNames(n.names, seen), cloneNames(n.durableNames, seen)
 	for _, op := range n.pending {
