@@ -66,9 +66,6 @@
 //	of two voters, the one that stayed forgot in a crash that the    replica.gate; host.RemovedByPeers
 //	  other's removal was committed, or the removed one had left
 //	  before it knew: it could never lead again
-//	an append that waited behind the installation of a snapshot      host.writeAppends keeps their order
-//	  made what was before the snapshot durable too late
-//	a learner did not know itself as one after a snapshot            host.Status asks the state
 //	CURRENT had no checksum: one flipped bit named another engine,   replica.TestEnginesRefuseADamagedCurrent
 //	  the right one was removed and an empty one opened
 package sim
