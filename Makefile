@@ -69,7 +69,15 @@ e2e: image ## the ginkgo suite on real Kubernetes; E2E_FOCUS= picks specs by the
 .PHONY: e2e-on-metastore
 e2e-on-metastore: ## the same, on a Kubernetes that itself lives on three members of MetaStore
 	@STORE=$(CURDIR)/bin/metastore ETCD_STORAGE_ENGINE=$(STORAGE_ENGINE) CLUSTER=local $(MAKE) e2e
-STORAGE_ENGINE ?= rocksdb
+
+.PHONY: conformance
+conformance: build conformance-tools ## etcd's and Kubernetes' own suites; STORAGE_ENGINE=, SERVER=etcd, and SUITE=, GROUP=, RUN= pick tests
+	@$(CONFORMANCE) $(CONFORMANCE_SERVER) -suite '$(SUITE)' -group '$(GROUP)' -run '$(RUN)'
+
+.PHONY: conformance-fast
+conformance-fast: build conformance-tools ## of those suites the subset for every change, on both engines
+	@$(CONFORMANCE) -server bin/metastore -engine rocksdb -fast
+	@$(CONFORMANCE) -server bin/metastore -engine memory -fast
 
 .PHONY: sim
 sim: go-is-there ## simulate SEEDS clusters under faults; a failure prints the seed that replays it
@@ -151,6 +159,16 @@ packages: go-is-there
 .PHONY: go-is-there
 go-is-there:
 	@command -v go >/dev/null || { echo 'error: Go is not installed, or not on PATH (https://go.dev/dl; go.mod says which version)'; exit 1; }
+
+.PHONY: conformance-tools
+conformance-tools: go-is-there
+	@hack/apt.sh curl
+	@hack/kubernetes/binaries.sh etcd etcdctl etcdutl
+	@go build -o bin/conformance ./hack/conformance
+ETCD_BIN    := $(METASTORE_CACHE)/kubernetes/bin
+CONFORMANCE := bin/conformance -scratch $(METASTORE_CACHE)/conformance -etcdctl $(ETCD_BIN)/etcdctl -etcdutl $(ETCD_BIN)/etcdutl
+# SERVER=etcd runs the suites on real etcd, which has no choice of engines.
+CONFORMANCE_SERVER = $(if $(filter etcd,$(SERVER)),-server $(ETCD_BIN)/etcd,-server $(or $(SERVER),bin/metastore) -engine $(or $(STORAGE_ENGINE),rocksdb))
 
 .PHONY: kube-assets
 kube-assets: go-is-there

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func parse(t *testing.T, text string) []exception {
+	t.Helper()
+	list, err := parseLeftOut(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// The list of the repository is well formed, and names suites that there are.
+func TestLeftOutIsReadable(t *testing.T) {
+	list := parse(t, leftOutText)
+	if len(list) == 0 {
+		t.Fatal("nothing was read")
+	}
+	if err := knownSuites(list); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLeftOutRefuses(t *testing.T) {
+	for _, text := range []string{"e2e out TestA", "e2e sometimes TestA because", "e2e out Test( because"} {
+		if list, err := parseLeftOut(text); err == nil {
+			t.Errorf("%q was read as %+v", text, list)
+		}
+	}
+	if err := knownSuites(parse(t, "e3e out TestA because")); err == nil {
+		t.Error("a suite that does not exist was taken")
+	}
+}
+
+func TestJudge(t *testing.T) {
+	tests := []string{"TestA", "TestAB", "TestC"}
+	got, err := judge("e2e", tests, parse(t, "# why\ne2e out TestA because\ncommon out TestC because\n e2e may TestA.+ it is slow"))
+	if err != nil || got["TestA"] != isOut || got["TestAB"] != mayFail || got["TestC"] != mustPass {
+		t.Errorf("%v, %v", got, err)
+	}
+	for what, text := range map[string]string{
+		"a name without a test": "e2e out TestB because",
+		"a test listed twice":   "e2e out TestA because\ne2e may TestA.* because",
+	} {
+		if got, err := judge("e2e", tests, parse(t, text)); err == nil {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
+}
+
+func TestOutcomeOf(t *testing.T) {
+	for log, want := range map[string]outcome{
+		"=== RUN   TestA\n--- PASS: TestA (0.10s)\nPASS\n":                 passed,
+		"=== RUN   TestA\nno end of line--- PASS: TestA (0.10s)\nPASS\n":   passed,
+		"--- SKIP: TestA (0.10s)\n":                                        skipped,
+		"--- FAIL: TestA (0.10s)\n    --- PASS: TestA/sub (0.10s)\nFAIL\n": failed,
+		"    --- PASS: TestA (0.10s)\n":                                    failed, // a subtest of another
+		"--- PASS: TestAB (0.10s)\n":                                       failed,
+		"panic: test timed out after 5m0s\n":                               failed,
+		"--- PASS: TestA (0.10s)\nleaked goroutines\nexit status 1\n":      passed,
+	} {
+		if got := outcomeOf("TestA", log); got != want {
+			t.Errorf("%q: %v, want %v", log, got, want)
+		}
+	}
+}
+
+// What must pass and fails, or skips itself unlisted, is bad; what may fail is
+// only counted.
+func TestTally(t *testing.T) {
+	a := tally{suite: "e2e"}
+	a.leftOut()
+	a.add(result{name: "A", outcome: passed, tries: 2}, mustPass)
+	a.add(result{name: "B", outcome: failed}, mustPass)
+	a.add(result{name: "C", outcome: failed}, mayFail)
+	a.add(result{name: "D", outcome: skipped}, mustPass)
+	a.add(result{name: "E", outcome: skipped}, skipsSelf)
+	if got, want := a.String(), "e2e: 1 passed, 2 failed, 3 skipped of 6"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got := strings.Join(a.bad, ","); got != "B,D (skips itself, and is not listed)" {
+		t.Errorf("bad are %s", got)
+	}
+	if len(a.retried) != 1 || a.retried[0] != "A" {
+		t.Errorf("retried are %v", a.retried)
+	}
+}
+
+// An edit that finds another text than it was made for fails.
+func TestReplaceIn(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	edit := []replacement{{`a(?s:.*?)z`, "$new"}}
+	write("<a\nz>")
+	if err := replaceIn(file, edit); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "<$new>" {
+		t.Errorf("%q, %v", b, err)
+	}
+	for _, text := range []string{"nothing", "az az"} {
+		write(text)
+		if err := replaceIn(file, edit); err == nil {
+			t.Errorf("%q was edited", text)
+		}
+	}
+}
+
+func TestSelections(t *testing.T) {
+	for name := range groups {
+		if re, err := selection(name, ""); err != nil || re.MatchString("Test") {
+			t.Errorf("group %s: %v, %v", name, re, err)
+		}
+	}
+	for _, s := range suites {
+		if _, err := regexp.Compile(s.fast); err != nil || s.tests == 0 {
+			t.Errorf("suite %s: %d tests, %v", s.name, s.tests, err)
+		}
+	}
+	if _, err := selection("nosuch", ""); err == nil {
+		t.Error("a group that does not exist was taken")
+	}
+	if re, err := selection("", ""); err != nil || re != nil {
+		t.Errorf("everything is %v, %v", re, err)
+	}
+}
