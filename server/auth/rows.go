@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"go.etcd.io/etcd/api/v3/authpb"
 
@@ -190,6 +191,15 @@ func (d *decoder) uvarint() uint64 {
 	return v
 }
 
+// uint32 reads a uvarint of at most 32 bits.
+func (d *decoder) uint32() uint32 {
+	v := d.uvarint()
+	if v > math.MaxUint32 {
+		d.fail(fmt.Errorf("%d does not fit into 32 bits", v))
+	}
+	return uint32(v)
+}
+
 func (d *decoder) bytes() []byte { return d.take(d.uvarint()) }
 
 func (d *decoder) user(name string) *authpb.User {
@@ -204,7 +214,7 @@ func (d *decoder) user(name string) *authpb.User {
 func (d *decoder) role(name string) *authpb.Role {
 	r := &authpb.Role{Name: []byte(name)}
 	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
-		p := &authpb.Permission{PermType: authpb.Permission_Type(uint32(d.uvarint()))}
+		p := &authpb.Permission{PermType: authpb.Permission_Type(d.uint32())}
 		p.Key, p.RangeEnd = d.bytes(), d.bytes()
 		r.KeyPermission = append(r.KeyPermission, p)
 	}
