@@ -92,6 +92,11 @@ CYCLES         ?= 500
 REVISIONS      ?= 1000000
 STORAGE_ENGINE ?=
 
+.PHONY: race
+race: packages kube-assets ## all tests with the race detector; RACE= picks packages
+	@$(WITH_ROCKSDB) KUBEBUILDER_ASSETS=$(METASTORE_CACHE)/kubernetes/assets go test -race -tags $(ROCKSDB_TAGS) -timeout 60m $(RACE)
+RACE ?= ./...
+
 .PHONY: metamorphic
 metamorphic: packages ## OPS operations from SEED on both engines, with other settings, crashes and snapshots: the same answers
 	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/replica -run 'TestMetamorphic$$' -v -timeout 0 -count=1 -metamorphic.ops=$(OPS) -metamorphic.seed=$(SEED)

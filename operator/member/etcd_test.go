@@ -9,8 +9,12 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 )
+
+// TestMain also looks for goroutines that nobody ends.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // server answers the calls that Etcd makes, as the test sets it up.
 type server struct {
