@@ -64,6 +64,11 @@ type Config struct {
 	// log shortened; CatchUpEntries stay for slow followers.
 	SnapshotEntries, CatchUpEntries uint64
 	StrictReconfigCheck             bool
+	// MaxLearners is state.MemberChange's.
+	MaxLearners int32
+	// WarnApplyAfter is how long it may take to apply what is committed before
+	// that is logged; 0 is for ever.
+	WarnApplyAfter time.Duration
 	// RequestTimeout bounds what waits for the group.
 	RequestTimeout time.Duration
 	// OnRemoved is called once when this member was removed from the cluster.

@@ -47,6 +47,9 @@ var errMoved = errors.New("host: leadership has moved")
 func (h *Host) changeMembers(ctx context.Context, c state.MemberChange) (callAnswer, error) {
 	h.changing.Lock()
 	defer h.changing.Unlock()
+	if c.Kind == state.AddLearner {
+		c.MaxLearners = h.c.MaxLearners
+	}
 	if err := h.checkChange(ctx, c); err != nil {
 		return callAnswer{}, err
 	}

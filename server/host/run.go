@@ -257,7 +257,12 @@ func (h *Host) apply(job applyJob) error {
 			return replica.ErrStopped
 		}
 	}
+	begin := time.Now()
 	done, err := h.applier.Apply(job.entries)
+	if took := time.Since(begin); h.c.WarnApplyAfter > 0 && took > h.c.WarnApplyAfter {
+		h.c.Logger.Warn("apply request took too long", "took", took, "expected-duration", h.c.WarnApplyAfter,
+			"last-index", done.Index)
+	}
 	if err != nil {
 		return err
 	}

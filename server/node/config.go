@@ -179,3 +179,15 @@ func defaultDiscovery() Discovery {
 		Auth:             &clientv3.AuthConfig{},
 	}}
 }
+
+// maxLearners is MaxLearners as a change of the membership carries it.
+func (c *Config) maxLearners() int32 {
+	switch n := c.MaxLearners; n {
+	case state.MaxLearners:
+		return 0
+	case 0:
+		return -1
+	default:
+		return int32(min(n, math.MaxInt32))
+	}
+}

@@ -140,6 +140,9 @@ func (n *Node) recover(ctx context.Context, t tlsConfigs) error {
 	if err := replica.Recover(n.log, group, n.machine); err != nil {
 		return err
 	}
+	if err := n.defragment(); err != nil {
+		return err
+	}
 	m.Starts++
 	return n.dir.writeMarker(m)
 }
@@ -198,7 +201,8 @@ func (n *Node) startHost(ctx context.Context, t tlsConfigs) error {
 		TickInterval: heartbeat, ElectionTicks: int(election / heartbeat),
 		PreVote: n.c.PreVote, InitialElectionTickAdvance: n.c.ElectionTickAdvance,
 		SnapshotEntries: n.c.SnapshotCount, CatchUpEntries: n.c.SnapshotCatchUp,
-		StrictReconfigCheck: n.c.StrictReconfigCheck,
+		StrictReconfigCheck: n.c.StrictReconfigCheck, MaxLearners: n.c.maxLearners(),
+		WarnApplyAfter: n.c.WarnApplyAfter,
 		// etcd's: five seconds and two elections.
 		RequestTimeout: 5*time.Second + 2*election,
 		OnRemoved:      func() { close(n.removed) },

@@ -94,7 +94,7 @@ func (c *cluster) checkAdd(ch MemberChange) error {
 	if c.peerURLTaken(ch.Member.ID, ch.Member.PeerURLs) {
 		return ErrPeerURLExists
 	}
-	if ch.Kind == AddLearner && len(c.confState().Learners) >= MaxLearners {
+	if ch.Kind == AddLearner && !ch.mayAddLearner(len(c.confState().Learners)) {
 		return ErrTooManyLearners
 	}
 	return nil

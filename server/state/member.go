@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// MaxLearners is the number of learners that a cluster may have at a time, as
-// etcd's default has it.
+// MaxLearners is the number of learners that a cluster may have at a time unless
+// its members are told otherwise, as etcd's default has it.
 const MaxLearners = 1
 
 // Member is one member of the cluster.
@@ -58,6 +58,17 @@ func (k MemberChangeKind) String() string {
 type MemberChange struct {
 	Kind   MemberChangeKind
 	Member Member
+	// MaxLearners is how many learners the cluster may have with an AddLearner,
+	// as its proposer was told; 0 is the constant of that name, negative none.
+	MaxLearners int32
+}
+
+// mayAddLearner tells whether one more learner is allowed beside those.
+func (c MemberChange) mayAddLearner(learners int) bool {
+	if c.MaxLearners == 0 {
+		return learners < MaxLearners
+	}
+	return learners < int(c.MaxLearners)
 }
 
 // ConfState is the membership as raft needs it; both lists are sorted.
@@ -70,28 +81,48 @@ func (c ConfState) Clone() ConfState {
 	return ConfState{Voters: slices.Clone(c.Voters), Learners: slices.Clone(c.Learners)}
 }
 
-// changeVersion is the format of a membership change:
+// changeVersion is the format of a membership change, and limitedVersion that of
+// one with a limit of its own:
 //
-//	+---------+--------+-----------------
-//	| version | kind   | member
-//	| 1 byte  | 1 byte | see appendMember
-//	+---------+--------+-----------------
-const changeVersion = 1
+//	+---------+--------+-----------------+-------------+
+//	| version | kind   | member          | limit       |
+//	| 1 byte  | 1 byte | see appendMember| 4 B, BE     |
+//	+---------+--------+-----------------+-------------+
+//
+// The limit is MaxLearners in two's complement; version 1 is without it.
+const (
+	changeVersion  = 1
+	limitedVersion = 2
+)
 
 // Encode encodes a change for the log.
 func (c MemberChange) Encode() []byte {
-	return appendMember([]byte{changeVersion, byte(c.Kind)}, c.Member)
+	if c.MaxLearners == 0 {
+		return appendMember([]byte{changeVersion, byte(c.Kind)}, c.Member)
+	}
+	b := appendMember([]byte{limitedVersion, byte(c.Kind)}, c.Member)
+	return binary.BigEndian.AppendUint32(b, uint32(c.MaxLearners))
 }
 
 // DecodeMemberChange is the inverse of Encode. Errors wrap ErrFormat.
 func DecodeMemberChange(data []byte) (MemberChange, error) {
 	d := decoder{b: data}
-	d.version(changeVersion)
+	limited := len(data) > 0 && data[0] == limitedVersion
+	if limited {
+		d.version(limitedVersion)
+	} else {
+		d.version(changeVersion)
+	}
 	c := MemberChange{Kind: MemberChangeKind(d.byte())}
 	if d.err == nil && (c.Kind < AddVoter || c.Kind > Remove) {
 		d.fail("unknown kind %d", uint8(c.Kind))
 	}
 	c.Member = d.member()
+	if limited {
+		if c.MaxLearners = int32(d.uint32()); d.err == nil && c.MaxLearners == 0 {
+			d.fail("a limit of 0 has no place")
+		}
+	}
 	if err := d.end(); err != nil {
 		return MemberChange{}, fmt.Errorf("decode member change: %w", err)
 	}

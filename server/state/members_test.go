@@ -52,6 +52,37 @@ func TestBootstrap(t *testing.T) {
 	}
 }
 
+// TestLearnerLimit: a change carries how many learners there may be, so that all
+// members judge it alike.
+func TestLearnerLimit(t *testing.T) {
+	m := newMachine(t)
+	add := func(id uint64, limit int32) MemberChange {
+		c := changeOf(AddLearner, id, fmt.Sprintf("http://l%d", id))
+		c.MaxLearners = limit
+		return c
+	}
+	for _, c := range []struct {
+		change MemberChange
+		want   error
+	}{
+		{add(50, -1), ErrTooManyLearners},
+		{add(50, 0), nil},
+		{add(51, 0), ErrTooManyLearners},
+		{add(51, 1), ErrTooManyLearners},
+		{add(51, 3), nil},
+		{add(52, 3), nil},
+		{add(53, 3), ErrTooManyLearners},
+	} {
+		decoded, err := DecodeMemberChange(c.change.Encode())
+		if err != nil || !reflect.DeepEqual(decoded, c.change) {
+			t.Fatalf("%+v becomes %+v, %v", c.change, decoded, err)
+		}
+		if r := m.change(c.change); !errors.Is(r.Err, c.want) {
+			t.Errorf("limit %d: %v, want %v", c.change.MaxLearners, r.Err, c.want)
+		}
+	}
+}
+
 // TestMembershipRules: what is invalid when its turn comes changes nothing, and
 // is refused before its proposal likewise.
 func TestMembershipRules(t *testing.T) {
