@@ -39,10 +39,11 @@ var rooms = map[string][]string{
 	"server/peer":              {"server/state", "server/raftlog", "server/engine", "server/disk"},
 	"server/host": {"server/replica", "server/peer", "server/raftlog", "server/state", "server/watch",
 		"server/lease", "server/engine", "server/disk"},
-	"server/rpc":  {"server/watch", "server/auth", "server/state", "server/lease", "server/mvcc", "server/replica", "server/etcdfile"},
-	"server/node": {"server/..."},
-	"server/cmd":  {"server/..."},
-	"server/sim":  {"server/...", "server/engine/enginetest"},
+	"server/rpc":   {"server/watch", "server/auth", "server/state", "server/lease", "server/mvcc", "server/replica", "server/etcdfile"},
+	"server/proxy": {},
+	"server/node":  {"server/..."},
+	"server/cmd":   {"server/..."},
+	"server/sim":   {"server/...", "server/engine/enginetest"},
 
 	"operator/tuning":     {"api"},
 	"operator/plan":       {"api"},
@@ -62,13 +63,14 @@ var wires = []string{"server/node", "server/cmd", "server/sim"}
 var testsOnly = []string{"server/engine/enginetest", "server/sim"}
 
 // oracle is etcd's server: the peer to compare with, not a dependency. The
-// exceptions are message packages and the proxy that one subcommand offers.
+// exceptions are message packages and the proxies that two subcommands offer.
 const oracle = "go.etcd.io/etcd/server/v3"
 
 var oracleExceptions = []string{
 	oracle + "/etcdserver/api/v3lock/v3lockpb",
 	oracle + "/etcdserver/api/v3election/v3electionpb",
 	oracle + "/proxy/grpcproxy",
+	oracle + "/proxy/tcpproxy", // a balancer of TCP connections, which needs nothing else of etcd's
 }
 
 // topLevel is what a user finds in the root; hidden files other than .ci and
