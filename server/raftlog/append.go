@@ -41,7 +41,22 @@ func (l *Log) write(writes []Write) error {
 		}
 	}
 	l.marked = false
-	return l.commit()
+	if err := l.commit(); err != nil {
+		return err
+	}
+	return l.vouch()
+}
+
+// vouch leaves a mark behind the append that was just synced, so that damage to
+// that append is not taken for a torn tail after the process was killed. The
+// mark is not synced and does not count: the next append overwrites it.
+func (l *Log) vouch() error {
+	s := l.tail()
+	mark := appendRecord(make([]byte, 0, recordHeaderBytes), s.end, s.epochSum, l.next, true, &change{kind: recordMark})
+	if _, err := s.file.WriteAt(mark, s.end); err != nil {
+		return fmt.Errorf("write %s at offset %d: %w", s.name, s.end, err)
+	}
+	return nil
 }
 
 // seal writes what waits in memory, and a mark.
@@ -227,7 +242,7 @@ func (l *Log) commit() error {
 
 func (l *Log) writeSynced(s *segment, b []byte) error {
 	before := s.sizeBytes
-	if err := l.grow(s, s.end+int64(len(b))); err != nil {
+	if err := l.grow(s, s.end+int64(len(b))+recordHeaderBytes); err != nil { // and what vouches for it
 		return err
 	}
 	l.sizeBytes.Add(s.sizeBytes - before)

@@ -85,8 +85,12 @@
 // sequence of segments or of appends, a record that contradicts the state
 // before it, entries that are missing though not compacted.
 //
-// Open and Close write a mark, an append without content. So the only damage
-// that looks like a torn tail is one to the last append before a crash.
+// Open and Close write a mark, an append without content. An Append that is
+// synced leaves a mark behind itself too, which is not synced and which the next
+// one overwrites, or that stays at the end of a segment without counting: a
+// process that is killed leaves it to the operating system. So
+// the only damage that looks like a torn tail is one to the last append before
+// the power failed.
 //
 // # Failure
 //

@@ -107,7 +107,7 @@ func TestHardStateAndReset(t *testing.T) {
 	}
 	syncs := d.Syncs()
 	must(t, l.Append([]Write{{Group: 1, HardState: hard(3, 0, 4)}, {Group: 2, Entries: run(1, 1, 1, 1)}}))
-	if d.Syncs() != syncs+1 || d.Operations() != before+2 {
+	if d.Syncs() != syncs+1 || d.Operations() != before+3 {
 		t.Fatalf("%d syncs, %d operations for an append", d.Syncs()-syncs, d.Operations()-before)
 	}
 	must(t, l.Append([]Write{{Group: 1, Reset: &Position{100, 5}, Entries: run(101, 6, 2, 10)}}))

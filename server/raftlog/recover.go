@@ -159,6 +159,9 @@ func (l *Log) openSegment(seq uint64, first bool, before *replayer) (*replayer, 
 	if first {
 		l.salt, l.next = uint32(h.epoch>>32), h.firstAppend
 	}
+	if before != nil && before.vouched && h.firstAppend == l.next-1 {
+		l.next-- // the mark behind the segment's last append did not count
+	}
 	if h.seq != seq || h.epoch != epochOf(l.salt, seq) {
 		return nil, corrupt(s.name, 0, "the segment belongs to another log or has another number (%d)", h.seq)
 	}

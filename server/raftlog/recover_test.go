@@ -19,7 +19,7 @@ type appended struct {
 }
 
 // writeLog makes a log of count appends, each with a run of entries for group
-// 1 and one for group 2, and leaves it as a crash would, everything synced.
+// 1 and one for group 2, and leaves it as a kill would.
 func writeLog(t testing.TB, d disk.FS, count int) []appended {
 	t.Helper()
 	l := mustOpen(t, testOptions(d))
@@ -36,6 +36,12 @@ func writeLog(t testing.TB, d disk.FS, count int) []appended {
 	return all
 }
 
+// unvouch takes away the mark behind the last append, as a power failure may.
+func unvouch(t *testing.T, d *memdisk.FS, last appended) {
+	t.Helper()
+	overwrite(t, d, last.seg, last.end, make([]byte, recordHeaderBytes))
+}
+
 func TestRecovery(t *testing.T) {
 	const count = 14 // two segments and a part of the third
 	type testCase struct {
@@ -49,14 +55,29 @@ func TestRecovery(t *testing.T) {
 		"intact": {damage: func(*testing.T, *memdisk.FS, []appended) {}},
 		"last append's last record torn": {
 			damage: func(t *testing.T, d *memdisk.FS, a []appended) {
+				unvouch(t, d, a[last])
 				must(t, flipAt(d, a[last], a[last].end-20))
 			}, lost: 1},
+		"last append damaged after a kill": {
+			damage: func(t *testing.T, d *memdisk.FS, a []appended) {
+				must(t, flipAt(d, a[last], a[last].end-20))
+			}, want: "0003.log: offset"},
+		"length of the last append damaged after a kill": {
+			damage: func(t *testing.T, d *memdisk.FS, a []appended) {
+				must(t, flipAt(d, a[last], a[last].records[1]+6))
+			}, want: "0003.log: offset"},
+		"the mark behind the last append damaged": {
+			damage: func(t *testing.T, d *memdisk.FS, a []appended) {
+				must(t, flipAt(d, a[last], a[last].end+10))
+			}},
 		"last append's first record torn, its second whole": {
 			damage: func(t *testing.T, d *memdisk.FS, a []appended) {
+				unvouch(t, d, a[last])
 				must(t, flipAt(d, a[last], a[last].records[0]+50))
 			}, lost: 1},
 		"last append is zeros": {
 			damage: func(t *testing.T, d *memdisk.FS, a []appended) {
+				unvouch(t, d, a[last])
 				overwrite(t, d, a[last].seg, a[last].start, make([]byte, a[last].end-a[last].start))
 			}, lost: 1},
 		"garbage behind the last append": {
@@ -157,6 +178,7 @@ func TestTornAppendDoesNotMixWithTheNext(t *testing.T) {
 	d := newDisk(t, 1)
 	a := writeLog(t, d, 3)
 	torn := a[2]
+	unvouch(t, d, torn)
 	must(t, d.FlipBit(torn.seg, (torn.records[0]+60)*8)) // its second record verifies
 	l := mustOpen(t, testOptions(d))
 	b := make([]byte, recordHeaderBytes)

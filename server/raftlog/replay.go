@@ -18,7 +18,9 @@ type replayer struct {
 	// append; seg.end, where that append would begin, is at or before it.
 	badAt int64
 	// lastAt is where the last whole append begins; seg.end when there is none.
-	lastAt  int64
+	lastAt int64
+	// vouched: the last whole append is nothing but a mark.
+	vouched bool
 	pending []change // of the append that is being read
 }
 
@@ -35,6 +37,7 @@ func (r *replayer) replay() error {
 				return corrupt(r.seg.name, r.seg.end, "append %d, group %d: %v", r.log.next, r.pending[i].group, err)
 			}
 		}
+		r.vouched = len(r.pending) == 1 && r.pending[0].kind == recordMark
 		r.lastAt, r.seg.end = r.seg.end, end
 		r.log.next++
 	}
