@@ -84,7 +84,7 @@ func New(c Config) (*Replica, error) {
 	}
 	term, vote, commit := hard.GetTerm(), hard.GetVote(), max(hard.GetCommit(), applied)
 	if commit > c.Log.LastIndex() {
-		return nil, fmt.Errorf("replica: committed index %d is beyond the log's last index %d", commit, c.Log.LastIndex())
+		return nil, fmt.Errorf("%w: index %d was committed and the log ends at %d", ErrLogBroken, commit, c.Log.LastIndex())
 	}
 	st := &storage{
 		log:         c.Log,
