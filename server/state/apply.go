@@ -93,7 +93,7 @@ func (m *Machine) apply(entries []Entry) (Outcome, error) {
 	if err := a.w.Err(); err != nil {
 		return Outcome{}, fmt.Errorf("read previous pairs: %w", err)
 	}
-	putApplied(m.batch, m.group, next.index, next.term)
+	putApplied(m.batch, m.group, next.index, next.term, a.rev)
 	if err := m.engine.Apply(m.batch); err != nil {
 		return Outcome{}, fmt.Errorf("write batch: %w", err)
 	}

@@ -63,6 +63,9 @@ func Open(o Options) (*Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open keys: %w", err)
 	}
+	if s.rev != 0 && kv.Rev() != s.rev {
+		return nil, fmt.Errorf("the state at index %d is at revision %d, its rows end at %d: %w", s.index, s.rev, kv.Rev(), engine.ErrCorrupt)
+	}
 	leases, err := lease.Open(o.Engine, o.Group)
 	if err != nil {
 		return nil, fmt.Errorf("open leases: %w", err)
@@ -110,7 +113,7 @@ func (m *Machine) Bootstrap(clusterID uint64, members []Member) error {
 		c = c.withMember(member.Clone())
 		putMember(m.batch, m.group, member)
 	}
-	putApplied(m.batch, m.group, 1, 1)
+	putApplied(m.batch, m.group, 1, 1, m.kv.Rev())
 	if err := m.engine.Apply(m.batch); err != nil {
 		return fmt.Errorf("write first state: %w", err)
 	}

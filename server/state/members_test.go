@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -213,7 +214,11 @@ func TestRowFormats(t *testing.T) {
 		t.Errorf("read %+v, alarms %v", got, m.Alarms())
 	}
 	for name := range rows {
-		for damage, value := range map[string]string{"newer": "\x02" + rows[name][1:], "longer": rows[name] + "\x00", "empty": ""} {
+		newer := "\x02"
+		if name == "applied" {
+			newer = "\x03"
+		}
+		for damage, value := range map[string]string{"newer": newer + rows[name][1:], "longer": rows[name] + "\x00", "empty": ""} {
 			if name == "version" && damage == "longer" {
 				continue // any text is a version
 			}
@@ -221,6 +226,14 @@ func TestRowFormats(t *testing.T) {
 				t.Errorf("%q that is %s: %v", name, damage, err)
 			}
 		}
+	}
+	rev := map[string]string{"applied": "\x02" + rows["applied"][1:] + "\x00\x00\x00\x00\x00\x00\x00\x01"}
+	if m, err := openWithRows(t, rev); err != nil || m.KV().Rev() != 1 {
+		t.Errorf("applied with a revision: %v", err)
+	}
+	rev["applied"] = rev["applied"][:24] + "\x02"
+	if _, err := openWithRows(t, rev); !errors.Is(err, engine.ErrCorrupt) || !strings.Contains(err.Error(), "its rows end at 1") {
+		t.Errorf("a state at revision 2 without its rows: %v", err)
 	}
 	for _, name := range []string{"", "member/\x05", "unheard of", "appliedx"} {
 		if _, err := openWithRows(t, map[string]string{name: "\x01"}); !errors.Is(err, engine.ErrCorrupt) {

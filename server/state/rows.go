@@ -13,7 +13,7 @@ import (
 
 // Rows in engine.Meta. A key is the group (4 bytes, BE), "state/" and:
 //
-//	"applied"                               index (8 B) | term (8 B)
+//	"applied"                               index (8 B) | term (8 B) | revision (8 B)
 //	"cluster"                               cluster ID (8 B)
 //	"version"                               cluster version, text
 //	"downgrade"                             what the cluster may go down to, text
@@ -21,10 +21,11 @@ import (
 //	"removed/" | ID (8 B)                   nothing
 //	"alarm/"   | type (4 B) | member (8 B)  nothing
 //
-// Each value begins with its format version, one byte: 1. Integers are big
-// endian. The configuration of raft is not a row: it follows from the members.
+// Each value begins with its format version, one byte: 1, but 2 for "applied",
+// whose version 1 has no revision. Integers are big endian. The configuration of raft is not a row: it follows from the members.
 const (
-	rowVersion = 1
+	rowVersion     = 1
+	appliedVersion = 2
 
 	rowsPrefix    = "state/"
 	rowApplied    = "applied"
@@ -50,9 +51,10 @@ func alarmKey(g engine.GroupID, a alarm) []byte {
 	return binary.BigEndian.AppendUint64(key, a.member)
 }
 
-func putApplied(b *engine.Batch, g engine.GroupID, index, term uint64) {
-	v := binary.BigEndian.AppendUint64([]byte{rowVersion}, index)
-	b.Put(engine.Meta, rowKey(g, rowApplied), binary.BigEndian.AppendUint64(v, term))
+func putApplied(b *engine.Batch, g engine.GroupID, index, term uint64, rev int64) {
+	v := binary.BigEndian.AppendUint64([]byte{appliedVersion}, index)
+	v = binary.BigEndian.AppendUint64(v, term)
+	b.Put(engine.Meta, rowKey(g, rowApplied), binary.BigEndian.AppendUint64(v, uint64(rev)))
 }
 
 func putClusterID(b *engine.Batch, g engine.GroupID, id uint64) {
@@ -91,7 +93,10 @@ func putAlarm(b *engine.Batch, g engine.GroupID, a alarm, on bool) {
 // stored is what the rows say.
 type stored struct {
 	index, term uint64
-	cluster     cluster
+	// rev is the newest revision at index, which the space of revisions has to
+	// hold, so that a loss there shows; 0 where it was not written.
+	rev     int64
+	cluster cluster
 }
 
 // load reads all rows of the group. Errors wrap engine.ErrCorrupt where a row
@@ -118,11 +123,19 @@ func load(r engine.Reader, g engine.GroupID) (*stored, error) {
 func (s *stored) row(name, value []byte) error {
 	id := decoder{b: name}
 	v := decoder{b: value}
-	v.version(rowVersion)
+	withRev := string(name) == rowApplied && len(value) > 0 && value[0] == appliedVersion
+	if withRev {
+		v.version(appliedVersion)
+	} else {
+		v.version(rowVersion)
+	}
 	switch {
 	case string(name) == rowApplied:
 		id.take(len(name))
 		s.index, s.term = v.uint64(), v.uint64()
+		if withRev {
+			s.rev = int64(v.uint64())
+		}
 	case string(name) == rowCluster:
 		id.take(len(name))
 		s.cluster.id = v.uint64()
