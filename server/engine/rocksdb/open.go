@@ -39,6 +39,9 @@ func (o Opener) open(dir string) (*rocks, error) {
 	if err := prepareDir(dir); err != nil {
 		return nil, err
 	}
+	if err := checkManifest(dir); err != nil {
+		return nil, err
+	}
 	s, err := newSettings(o.Options)
 	if err != nil {
 		return nil, err

@@ -247,6 +247,95 @@ func TestDamageIsReported(t *testing.T) {
 	}
 }
 
+// severalTables makes a folder whose rows lie in several table files, one after
+// the other in the order of keys, and returns the files.
+func severalTables(t *testing.T, o Options) (dir string, tables []string) {
+	t.Helper()
+	dir = t.TempDir()
+	e := openRocks(t, o, dir)
+	for table := range 6 {
+		b := engine.NewBatch()
+		for i := range 300 {
+			b.Put(engine.Revisions, fmt.Appendf(nil, "%d/%06d", table, i), []byte(strings.Repeat("v", 50)))
+		}
+		if err := errors.Join(e.Apply(b), e.Flush()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	if err != nil || len(tables) < 2 {
+		t.Fatalf("tables %q: %v", tables, err)
+	}
+	return dir, tables
+}
+
+// A scan that meets a damaged table file says so, wherever the file lies in the
+// order of keys and of levels; it never ends as if there were no more rows.
+func TestScanTellsOfEveryDamagedTable(t *testing.T) {
+	for name, trigger := range map[string]int{"level 0": 100, "deeper levels": 2} {
+		t.Run(name, func(t *testing.T) {
+			o := DefaultOptions()
+			o.Level0FileNumCompactionTrigger, o.Level0SlowdownWritesTrigger, o.Level0StopWritesTrigger = trigger, 200, 300
+			dir, tables := severalTables(t, o)
+			for _, table := range tables {
+				content, err := os.ReadFile(table)
+				if err != nil {
+					t.Fatal(err)
+				}
+				content[100] ^= 1
+				if err := os.WriteFile(table, content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if err := readAll(dir); !errors.Is(err, engine.ErrCorrupt) || !strings.Contains(err.Error(), table) {
+					t.Errorf("%s is damaged: got %v", table, err)
+				}
+				content[100] ^= 1
+				if err := os.WriteFile(table, content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// A compaction of a damaged table file fails; it does not go on with the rows of
+// the other ones.
+func TestCompactionTellsOfEveryDamagedTable(t *testing.T) {
+	for name, trigger := range map[string]int{"level 0": 100, "deeper levels": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // RocksDB takes a second to close after that
+			o := DefaultOptions()
+			o.Level0FileNumCompactionTrigger, o.Level0SlowdownWritesTrigger, o.Level0StopWritesTrigger = trigger, 200, 300
+			dir, tables := severalTables(t, o)
+			for _, table := range []string{tables[0], tables[len(tables)/2], tables[len(tables)-1]} {
+				copied := t.TempDir()
+				if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+					t.Fatal(err)
+				}
+				name := filepath.Join(copied, filepath.Base(table))
+				content, err := os.ReadFile(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				content[100] ^= 1
+				if err := os.WriteFile(name, content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				e := openRocks(t, o, copied)
+				if err := e.Defragment(); !errors.Is(err, engine.ErrCorrupt) {
+					t.Errorf("%s is damaged: the compaction gives %v", table, err)
+				}
+				if err := e.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func TestInterruptedCreationIsRepeated(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"LOG", "IDENTITY", "MANIFEST-000001"} {

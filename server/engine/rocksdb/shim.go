@@ -219,15 +219,3 @@ func (h *handle) scan(s engine.Space, from, to []byte, fn func(key, value []byte
 	defer sc.close()
 	return sc.each(fn)
 }
-
-// last is the greatest key of a space, nil when it is empty.
-func (h *handle) last(s engine.Space) (key []byte, err error) {
-	sc := h.openScan(s, nil, nil, nil)
-	defer sc.close()
-	C.ms_scan_last(sc.c)
-	err = sc.each(func(k, _ []byte) (bool, error) {
-		key = append([]byte{}, k...)
-		return false, nil
-	})
-	return key, err
-}

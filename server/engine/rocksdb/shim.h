@@ -51,9 +51,6 @@ void* ms_scan_open(rocksdb_t* db, rocksdb_column_family_handle_t* cf, const void
 // bytes the next row takes, 0 at the end.
 size_t ms_scan_next(void* scan, char* buf, size_t cap, size_t max_rows, size_t* need, char** err);
 
-// ms_scan_last moves a scan to the last row of the column family.
-void ms_scan_last(void* scan);
-
 void ms_scan_close(void* scan);
 
 #ifdef __cplusplus
