@@ -178,6 +178,9 @@ func (h *Host) Close() {
 	h.replica.Reads.Stop()
 }
 
+// Fail stops the member because of what another found.
+func (h *Host) Fail(err error) { h.fail(err) }
+
 // fail stops the member: the log or the engine failed, or an invariant broke.
 func (h *Host) fail(err error) {
 	if h.ctx.Err() != nil {

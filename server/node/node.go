@@ -175,10 +175,21 @@ func (n *Node) openMachine(e engine.Engine) (err error) {
 }
 
 func (n *Node) opener() engine.Opener {
-	if n.c.StorageEngine == EngineRocksDB {
-		return rocksdb.Opener{Options: n.c.RocksDB, Logger: n.c.Logger}
+	return engine.Guard(n.c.engineOpener(n.dir.fs), n.dataDamaged)
+}
+
+func (c *Config) engineOpener(f disk.FS) engine.Opener {
+	if c.StorageEngine == EngineRocksDB {
+		return rocksdb.Opener{Options: c.RocksDB, Logger: c.Logger}
 	}
-	return memory.Opener{FS: n.dir.fs, Logger: n.c.Logger}
+	return memory.Opener{FS: f, Logger: c.Logger}
+}
+
+// dataDamaged stops a member that runs; one that starts gets the error itself.
+func (n *Node) dataDamaged(err error) {
+	if n.host != nil {
+		n.host.Fail(err)
+	}
 }
 
 func (n *Node) startHost(ctx context.Context, t tlsConfigs) error {
