@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net"
 	"net/http"
@@ -165,18 +166,33 @@ func (r *rollingReader) Read(b []byte) (int, error) {
 	return r.r.Read(b)
 }
 
+// appendLead appends the message that leads a snapshot: two numbers of 8
+// hexadecimal digits, its length and its CRC32C, and its bytes.
+func appendLead(b []byte, m *raftpb.Message) ([]byte, error) {
+	lead, err := proto.Marshal(m)
+	if err != nil {
+		return b, fmt.Errorf("encode snapshot message: %w", err)
+	}
+	b = fmt.Appendf(b, "%08x%08x", len(lead), crc32.Checksum(lead, castagnoli))
+	return append(b, lead...), nil
+}
+
 func readLead(r io.Reader) (*raftpb.Message, error) {
-	var h [8]byte
+	var h [16]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
 		return nil, fmt.Errorf("%w: %w", errFrame, err)
 	}
-	n, err := strconv.ParseUint(string(h[:]), 16, 32)
-	if err != nil || n > maxMessageHeader {
+	n, err1 := strconv.ParseUint(string(h[:8]), 16, 32)
+	sum, err2 := strconv.ParseUint(string(h[8:]), 16, 32)
+	if err1 != nil || err2 != nil || n > maxMessageHeader {
 		return nil, fmt.Errorf("%w: lead %q", errFrame, h)
 	}
 	b := make([]byte, n)
 	if _, err := io.ReadFull(r, b); err != nil {
 		return nil, fmt.Errorf("%w: %w", errFrame, err)
+	}
+	if crc32.Checksum(b, castagnoli) != uint32(sum) {
+		return nil, fmt.Errorf("%w: checksum of the lead", errFrame)
 	}
 	m := &raftpb.Message{}
 	if err := proto.Unmarshal(b, m); err != nil || m.GetType() != raftpb.MsgSnap {

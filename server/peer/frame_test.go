@@ -74,3 +74,28 @@ func FuzzReadFrame(f *testing.F) {
 		}
 	})
 }
+
+// The message that leads a snapshot says who votes, and no flipped bit in it goes
+// unseen.
+func TestLeadDamage(t *testing.T) {
+	kind, index := raftpb.MsgSnap, uint64(7)
+	m := &raftpb.Message{Type: &kind, Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
+		Index: &index, ConfState: &raftpb.ConfState{Voters: []uint64{1, 2, 3}},
+	}}}
+	lead, err := appendLead(nil, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := readLead(bytes.NewReader(lead))
+	if err != nil || !proto.Equal(got, m) {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	for bit := range len(lead) * 8 {
+		lead[bit/8] ^= 1 << (bit % 8)
+		// A digit in capitals is the same digit.
+		if got, err := readLead(bytes.NewReader(lead)); err == nil && !proto.Equal(got, m) {
+			t.Fatalf("bit %d: got %v", bit, got)
+		}
+		lead[bit/8] ^= 1 << (bit % 8)
+	}
+}

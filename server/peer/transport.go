@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -175,18 +174,15 @@ func (t *Transport) peer(id uint64) *sender {
 // SendSnapshot streams a snapshot led by its message and returns when the peer
 // has stored it.
 func (t *Transport) SendSnapshot(ctx context.Context, m *raftpb.Message, write func(io.Writer) error) error {
-	lead, err := proto.Marshal(m)
+	lead, err := appendLead(nil, m)
 	if err != nil {
-		return fmt.Errorf("encode snapshot message: %w", err)
+		return err
 	}
 	pr, pw := io.Pipe()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, err := pw.Write([]byte(fmt.Sprintf("%08x", len(lead))))
-		if err == nil {
-			_, err = pw.Write(lead)
-		}
+		_, err := pw.Write(lead)
 		if err == nil {
 			err = write(pw)
 		}
