@@ -113,6 +113,11 @@ FUZZ         ?= .
 fuzz-short: go-is-there ## fuzz every decoder for a moment, without coverage
 	@GO_TAGS=$(GO_TAGS) FUZZ_BLIND=1 $(STAGE) 'fuzz: every decoder, a moment' hack/fuzz.sh 0.3
 
+.PHONY: damage
+damage: packages ## flip FLIPS bits of real data dirs, one at a time: found or made good, never served; SEED= replays
+	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/node -run 'TestDamage$$' -v -damage.flips=$(FLIPS) -damage.seed=$(SEED) -timeout 0 | grep -v ': flip '
+FLIPS ?= 1000
+
 .PHONY: verify
 verify: packages $(GOLANGCI_LINT) $(CONTROLLER_GEN) ## format, vet, lint, tidy modules, generated files up to date
 	@$(STAGE) 'verify: format' hack/check.sh format
