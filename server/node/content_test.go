@@ -254,7 +254,7 @@ func receiveSnapshot(t *testing.T, c Config) {
 func fillMember(t *testing.T, n *Node) {
 	t.Helper()
 	<-n.Ready()
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{n.serve.client[0].Addr().String()}, Context: t.Context(), Logger: zap.NewNop()})
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{n.serve.client[0].l.Addr().String()}, Context: t.Context(), Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}

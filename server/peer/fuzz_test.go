@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"testing"
 
@@ -83,9 +82,9 @@ func FuzzReadLead(f *testing.F) {
 // lead is what a sender writes before a snapshot.
 func lead(t testing.TB, m *raftpb.Message) []byte {
 	t.Helper()
-	b, err := proto.Marshal(m)
+	b, err := appendLead(nil, m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(fmt.Appendf(nil, "%08x", len(b)), b...)
+	return b
 }
