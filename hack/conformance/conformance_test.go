@@ -3,7 +3,6 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 )
@@ -119,19 +118,37 @@ func TestReplaceIn(t *testing.T) {
 
 func TestSelections(t *testing.T) {
 	for name := range groups {
-		if re, err := selection(name, ""); err != nil || re.MatchString("Test") {
-			t.Errorf("group %s: %v, %v", name, re, err)
-		}
-	}
-	for _, s := range suites {
-		if _, err := regexp.Compile(s.fast); err != nil || s.tests == 0 {
-			t.Errorf("suite %s: %d tests, %v", s.name, s.tests, err)
+		if in, err := selection(name, ""); err != nil || in("Test") {
+			t.Errorf("group %s takes a name that is none, or %v", name, err)
 		}
 	}
 	if _, err := selection("nosuch", ""); err == nil {
 		t.Error("a group that does not exist was taken")
 	}
-	if re, err := selection("", ""); err != nil || re != nil {
-		t.Errorf("everything is %v, %v", re, err)
+	if _, err := selection("kv", "Test"); err == nil {
+		t.Error("a group and a pattern were taken at once")
+	}
+	for pattern, want := range map[string]bool{"": true, "Put": true, "^Put": false} {
+		if in, err := selection("", pattern); err != nil || in("TestPut") != want {
+			t.Errorf("%q: %v, want %v", pattern, err, want)
+		}
+	}
+}
+
+func TestFastSubset(t *testing.T) {
+	s := suite{fast: "TestA.*|TestB", slow: "TestAB"}
+	in, err := s.isFast()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"TestA": true, "TestAB": false, "TestABC": true, "TestB": true, "TestBC": false} {
+		if in(name) != want {
+			t.Errorf("%s is fast: %v", name, !want)
+		}
+	}
+	for _, s := range suites {
+		if _, err := s.isFast(); err != nil || s.tests == 0 {
+			t.Errorf("suite %s: %d tests, %v", s.name, s.tests, err)
+		}
 	}
 }

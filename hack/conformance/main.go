@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -138,7 +137,7 @@ func (e *environment) runSuite(ctx context.Context, s suite, exceptions []except
 	if err != nil {
 		return nil, err
 	}
-	pattern, err := e.pattern(s)
+	wanted, err := e.wanted(s)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +145,7 @@ func (e *environment) runSuite(ctx context.Context, s suite, exceptions []except
 	var names []string
 	for _, name := range all {
 		switch {
-		case pattern != nil && !pattern.MatchString(name):
+		case !wanted(name):
 		case standings[name] == isOut:
 			t.leftOut()
 		default:
@@ -167,10 +166,10 @@ func (e *environment) runSuite(ctx context.Context, s suite, exceptions []except
 	return t, err
 }
 
-// pattern is which of the suite's tests are wanted; nil for all.
-func (e *environment) pattern(s suite) (*regexp.Regexp, error) {
+// wanted tells which of the suite's tests are to be run.
+func (e *environment) wanted(s suite) (func(name string) bool, error) {
 	if e.settings.fast {
-		return regexp.Compile(`^(` + s.fast + `)$`)
+		return s.isFast()
 	}
 	return selection(e.settings.group, e.settings.match)
 }

@@ -30,18 +30,28 @@ type suite struct {
 	// etcdBins: the tests start the binaries of a folder that they are given.
 	etcdBins bool
 	env      []string
-	// fast are the tests of the subset for every change.
-	fast string
+	// fast are the tests of the subset for every change, without those of slow.
+	fast, slow string
 }
 
 var suites = []suite{
 	{
 		name: "common", from: etcdTests, dir: "common", tags: "e2e", tests: 95, timeout: 10 * time.Minute, etcdBins: true,
 		// Of each test's kinds of cluster, the two that differ most.
-		env: []string{"E2E_TEST_MINIMAL=true"},
+		env:  []string{"E2E_TEST_MINIMAL=true"},
+		fast: `Test.*`,
+		slow: `TestAuthority|TestMember(Add|Remove)|TestVerifyHashKV.*|TestUserAdd_Simple|TestAuthJWTExpire|TestLeaseGrantTimeToLiveExpired|TestAuthMemberAdd`,
 	},
-	{name: "e2e", from: etcdTests, dir: "e2e", tests: 220, timeout: 5 * time.Minute, etcdBins: true},
-	{name: "etcd3", from: apiserver, dir: "pkg/storage/etcd3", tests: 70, timeout: 10 * time.Minute},
+	{
+		name: "e2e", from: etcdTests, dir: "e2e", tests: 220, timeout: 5 * time.Minute, etcdBins: true,
+		fast: groups["kv"] + `|TestCurlV3(KV|Watch|Lease|Lock|Election|Txn|Cluster|Maintenance(Hash|Status|Alarm)|Auth).*|TestHTTP.*|TestCtlV3(Watch|Lease|Elect|Snapshot)[A-Za-z]*`,
+		slow: `TestClusterVersion|TestCtlV3(Serializable|Linearizable)Read|TestCtlV3Lease.*TimeTo.*`,
+	},
+	{
+		name: "etcd3", from: apiserver, dir: "pkg/storage/etcd3", tests: 70, timeout: 10 * time.Minute,
+		fast: `Test.*`,
+		slow: `TestWatch|Test(Create(Ready|Health)|RateLimitHealth|TimeTravelHealth)check|TestWatchChanSync`,
+	},
 	{name: "factory", from: apiserver, dir: "pkg/storage/storagebackend/factory", tests: 6, timeout: 10 * time.Minute},
 }
 
@@ -62,8 +72,28 @@ var groups = map[string]string{
 	"crl":       `TestCtlV3GetRevoked.*`,
 }
 
-// selection is which tests of a suite are wanted; nil for all.
-func selection(group, pattern string) (*regexp.Regexp, error) {
+// whole matches whole names.
+func whole(pattern string) (*regexp.Regexp, error) { return regexp.Compile(`^(` + pattern + `)$`) }
+
+// isFast tells the tests of the subset for every change.
+func (s suite) isFast() (func(name string) bool, error) {
+	fast, err := whole(s.fast)
+	if err != nil {
+		return nil, err
+	}
+	slow, err := whole(s.slow)
+	if err != nil {
+		return nil, err
+	}
+	return func(name string) bool { return fast.MatchString(name) && !slow.MatchString(name) }, nil
+}
+
+// selection tells the tests of a group, those that match a pattern, or all.
+func selection(group, pattern string) (func(name string) bool, error) {
+	var (
+		re  *regexp.Regexp
+		err error
+	)
 	switch {
 	case group != "" && pattern != "":
 		return nil, fmt.Errorf("a group and a pattern at once")
@@ -72,9 +102,12 @@ func selection(group, pattern string) (*regexp.Regexp, error) {
 		if !ok {
 			return nil, fmt.Errorf("no such group: %s", group)
 		}
-		return regexp.Compile(`^(` + p + `)$`)
-	case pattern != "":
-		return regexp.Compile(pattern)
+		re, err = whole(p)
+	default:
+		re, err = regexp.Compile(pattern)
 	}
-	return nil, nil
+	if err != nil {
+		return nil, err
+	}
+	return re.MatchString, nil
 }
