@@ -28,7 +28,7 @@ func TestLeftOutIsReadable(t *testing.T) {
 }
 
 func TestLeftOutRefuses(t *testing.T) {
-	for _, text := range []string{"e2e out TestA", "e2e sometimes TestA because", "e2e out Test( because"} {
+	for _, text := range []string{"e2e out TestA", "e2e sometimes TestA because", "e2e out Test( because", "e2e may TestA/sub because"} {
 		if list, err := parseLeftOut(text); err == nil {
 			t.Errorf("%q was read as %+v", text, list)
 		}
@@ -39,16 +39,32 @@ func TestLeftOutRefuses(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	tests := []string{"TestA", "TestAB", "TestC"}
-	got, err := judge("e2e", tests, parse(t, "# why\ne2e out TestA because\ncommon out TestC because\n e2e may TestA.+ it is slow"))
-	if err != nil || got["TestA"] != isOut || got["TestAB"] != mayFail || got["TestC"] != mustPass {
-		t.Errorf("%v, %v", got, err)
+	tests := []string{"TestA", "TestAB", "TestC", "TestD"}
+	subtests := func(name string) bool { return name == "one_case" }
+	got, err := judge("e2e", tests, parse(t, `# why
+		e2e out TestA because
+		common out TestC because
+		e2e may TestA.+ it is slow
+		e2e out TestC/one_case because
+		e2e out TestD/one_case because`), subtests)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]standing{"TestA": isOut, "TestAB": mayFail, "TestC": mustPass} {
+		if got.standings[name] != want {
+			t.Errorf("%s is %v, want %v", name, got.standings[name], want)
+		}
+	}
+	if want := "^TestC$/^one_case$|^TestD$/^one_case$"; got.skip != want {
+		t.Errorf("skipped is %s, want %s", got.skip, want)
 	}
 	for what, text := range map[string]string{
-		"a name without a test": "e2e out TestB because",
-		"a test listed twice":   "e2e out TestA because\ne2e may TestA.* because",
+		"a name without a test":    "e2e out TestB because",
+		"a subtest without a test": "e2e out TestB/one_case because",
+		"a subtest that is none":   "e2e out TestA/another because",
+		"a test listed twice":      "e2e out TestA because\ne2e may TestA.* because",
 	} {
-		if got, err := judge("e2e", tests, parse(t, text)); err == nil {
+		if got, err := judge("e2e", tests, parse(t, text), subtests); err == nil {
 			t.Errorf("%s: %v", what, got)
 		}
 	}

@@ -84,7 +84,7 @@ func (e *environment) linkBins() error {
 	return nil
 }
 
-func (e *environment) runner(s suite) (*runner, error) {
+func (e *environment) runner(s suite, skip string) (*runner, error) {
 	r := &runner{
 		suite: s, binary: e.builder.binary(s), root: s.from.copyOf(e.settings.scratch),
 		temp: e.temp, out: filepath.Join(e.out, s.name), shown: e.shown,
@@ -94,15 +94,18 @@ func (e *environment) runner(s suite) (*runner, error) {
 		r.env = append(r.env, "ETCD_STORAGE_ENGINE="+e.settings.engine)
 	}
 	if s.etcdBins {
-		r.flags = []string{"-bin-dir=" + e.bins}
+		r.flags = append(r.flags, "-bin-dir="+e.bins)
+	}
+	if skip != "" {
+		r.flags = append(r.flags, "-test.skip="+skip)
 	}
 	return r, errors.Join(os.RemoveAll(r.out), os.MkdirAll(r.out, 0o755))
 }
 
 // runTests runs tests side by side and reports each when it has ended. An error
 // is none of a test's: no further test is begun.
-func (e *environment) runTests(ctx context.Context, s suite, names []string, report func(result)) error {
-	r, err := e.runner(s)
+func (e *environment) runTests(ctx context.Context, s suite, names []string, skip string, report func(result)) error {
+	r, err := e.runner(s, skip)
 	if err != nil {
 		return err
 	}

@@ -24,9 +24,11 @@ var standings = map[string]standing{"out": isOut, "skips": skipsSelf, "may": may
 
 // exception is a line of the list: tests that need not pass, and why.
 type exception struct {
-	suite  string
-	as     standing
-	name   *regexp.Regexp
+	suite string
+	as    standing
+	name  *regexp.Regexp
+	// sub is the one subtest that is left out; empty for the whole test.
+	sub    string
 	reason string
 }
 
@@ -45,19 +47,33 @@ func parseLeftOut(text string) ([]exception, error) {
 		if !ok {
 			return nil, fmt.Errorf("line %d: %q is none of out, skips, may", i+1, f[1])
 		}
-		name, err := regexp.Compile(`^(` + f[2] + `)$`)
+		test, sub, _ := strings.Cut(f[2], "/")
+		if sub != "" && as != isOut {
+			return nil, fmt.Errorf("line %d: a subtest can only be out", i+1)
+		}
+		name, err := whole(test)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", i+1, err)
 		}
-		list = append(list, exception{suite: f[0], as: as, name: name, reason: strings.Join(f[3:], " ")})
+		list = append(list, exception{suite: f[0], as: as, name: name, sub: sub, reason: strings.Join(f[3:], " ")})
 	}
 	return list, nil
 }
 
+// verdict is how each test of a suite counts.
+type verdict struct {
+	standings map[string]standing
+	// skip is the pattern of the subtests that are left out, as Go's -test.skip
+	// takes it; empty for none.
+	skip string
+}
+
 // judge says how each test of a suite counts. A line that matches no test, and
-// a test that two lines match, are mistakes in the list.
-func judge(suite string, tests []string, list []exception) (map[string]standing, error) {
-	out := map[string]standing{}
+// a test that two lines match, are mistakes in the list. hasSubtest tells whether
+// the suite has a subtest of that name.
+func judge(suite string, tests []string, list []exception, hasSubtest func(name string) bool) (verdict, error) {
+	v := verdict{standings: map[string]standing{}}
+	var skips []string
 	for _, e := range list {
 		if e.suite != suite {
 			continue
@@ -67,15 +83,20 @@ func judge(suite string, tests []string, list []exception) (map[string]standing,
 			if !e.name.MatchString(t) {
 				continue
 			}
-			if _, twice := out[t]; twice {
-				return nil, fmt.Errorf("left-out.txt: two lines match %s %s", suite, t)
-			}
-			out[t] = e.as
 			matches++
+			if e.sub != "" {
+				skips = append(skips, "^"+t+"$/^"+regexp.QuoteMeta(e.sub)+"$")
+				continue
+			}
+			if _, twice := v.standings[t]; twice {
+				return v, fmt.Errorf("left-out.txt: two lines match %s %s", suite, t)
+			}
+			v.standings[t] = e.as
 		}
-		if matches == 0 {
-			return nil, fmt.Errorf("left-out.txt: no test of %s has the name %s", suite, e.name)
+		if matches == 0 || e.sub != "" && !hasSubtest(e.sub) {
+			return v, fmt.Errorf("left-out.txt: no test of %s has the name %s %s", suite, e.name, e.sub)
 		}
 	}
-	return out, nil
+	v.skip = strings.Join(skips, "|")
+	return v, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -133,7 +134,7 @@ func (e *environment) runSuite(ctx context.Context, s suite, exceptions []except
 	if len(all) != s.tests {
 		return nil, fmt.Errorf("it has %d tests, want %d: did some vanish?", len(all), s.tests)
 	}
-	standings, err := judge(s.name, all, exceptions)
+	v, err := judge(s.name, all, exceptions, e.subtests(s))
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +147,7 @@ func (e *environment) runSuite(ctx context.Context, s suite, exceptions []except
 	for _, name := range all {
 		switch {
 		case !wanted(name):
-		case standings[name] == isOut:
+		case v.standings[name] == isOut:
 			t.leftOut()
 		default:
 			names = append(names, name)
@@ -157,10 +158,10 @@ func (e *environment) runSuite(ctx context.Context, s suite, exceptions []except
 	}
 	fmt.Printf("==> suite %s: %d tests on %s\n", s.name, len(names), e.what)
 	begin, done := time.Now(), 0
-	err = e.runTests(ctx, s, names, func(r result) {
+	err = e.runTests(ctx, s, names, v.skip, func(r result) {
 		done++
-		t.add(r, standings[r.name])
-		e.show(r, fmt.Sprintf("%d/%d", done, len(names)), standings[r.name])
+		t.add(r, v.standings[r.name])
+		e.show(r, fmt.Sprintf("%d/%d", done, len(names)), v.standings[r.name])
 	})
 	fmt.Printf("    suite %s took %d s\n", s.name, int(time.Since(begin).Seconds()))
 	return t, err
@@ -172,6 +173,22 @@ func (e *environment) wanted(s suite) (func(name string) bool, error) {
 		return s.isFast()
 	}
 	return selection(e.settings.group, e.settings.match)
+}
+
+// subtests tells whether a suite's source names a subtest. Only source does:
+// what is left out is not run, and a binary lists top-level tests only.
+func (e *environment) subtests(s suite) func(name string) bool {
+	return func(name string) bool {
+		files, err := filepath.Glob(filepath.Join(s.from.copyOf(e.settings.scratch), s.dir, "*_test.go"))
+		if err != nil {
+			return false
+		}
+		quoted := []byte(`"` + strings.ReplaceAll(name, "_", " ") + `"`)
+		return slices.ContainsFunc(files, func(file string) bool {
+			text, err := os.ReadFile(file)
+			return err == nil && bytes.Contains(text, quoted)
+		})
+	}
 }
 
 // list asks the binary for its tests.
