@@ -60,7 +60,10 @@ func clusterID(ids []uint64) uint64 {
 
 // identify finds this member's place in the cluster, on its first start.
 func identify(ctx context.Context, c *Config, peerTLS *tls.Config) (identity, error) {
-	initial, others, err := c.initialPeers()
+	if err := c.discover(ctx); err != nil {
+		return identity{}, err
+	}
+	initial, others, err := c.initialPeers(ctx)
 	if err != nil {
 		return identity{}, err
 	}
@@ -79,8 +82,11 @@ func identify(ctx context.Context, c *Config, peerTLS *tls.Config) (identity, er
 
 // initialPeers are the first members' peer URLs by name, and those of the others
 // in one list.
-func (c *Config) initialPeers() (initial map[string][]string, others []string, err error) {
+func (c *Config) initialPeers(ctx context.Context) (initial map[string][]string, others []string, err error) {
 	initial, err = c.initialMembers()
+	if err == nil {
+		err = c.checkOwn(ctx, initial[c.Name])
+	}
 	if err != nil {
 		return nil, nil, &ExitError{Code: ExitUsage, Err: err}
 	}
@@ -97,7 +103,7 @@ func newCluster(c *Config, initial map[string][]string) identity {
 	var id identity
 	var ids []uint64
 	for name, urls := range initial {
-		m := state.Member{ID: memberID(urls, c.InitialClusterToken), PeerURLs: urls, Name: name}
+		m := state.Member{ID: memberID(urls, c.token()), PeerURLs: urls, Name: name}
 		if name == c.Name {
 			id.memberID = m.ID
 		}
@@ -174,7 +180,7 @@ func askCluster(ctx context.Context, c *Config, peerTLS *tls.Config, others []st
 // contacts are the other members' peer URLs by ID. A joiner without state needs
 // them to answer the leader; later the state itself tells them.
 func (n *Node) contacts(ctx context.Context, peerTLS *tls.Config) (map[uint64][]string, error) {
-	_, others, err := n.c.initialPeers()
+	_, others, err := n.c.initialPeers(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +237,7 @@ func (n *Node) firstStart(ctx context.Context, peerTLS *tls.Config) error {
 		return err
 	}
 	m := marker{
-		Format: markerFormat, Engine: n.c.StorageEngine, Token: n.c.InitialClusterToken,
+		Format: markerFormat, Engine: n.c.StorageEngine, Token: n.c.token(),
 		ClusterID: strconv.FormatUint(id.clusterID, 16), MemberID: strconv.FormatUint(id.memberID, 16),
 	}
 	if err := d.writeMarker(m); err != nil {

@@ -167,8 +167,8 @@ func (d *dataDir) checkMarker(c *Config) error {
 	if m.Engine != c.StorageEngine {
 		return exitf(ExitForeign, "the data dir %s was written by the %s engine, not by --storage-engine=%s", d.dir, m.Engine, c.StorageEngine)
 	}
-	if c.InitialTokenExplicit && m.Token != c.InitialClusterToken {
-		return exitf(ExitForeign, "the data dir %s belongs to the cluster with the token %q, not to --initial-cluster-token=%s", d.dir, m.Token, c.InitialClusterToken)
+	if c.InitialTokenExplicit && m.Token != c.token() {
+		return exitf(ExitForeign, "the data dir %s belongs to the cluster with the token %q, not to --initial-cluster-token=%s", d.dir, m.Token, c.token())
 	}
 	return nil
 }

@@ -1,10 +1,16 @@
 package node
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
+
+	"go.etcd.io/etcd/pkg/v3/netutil"
+	"go.uber.org/zap"
 )
 
 // initialMembers reads --initial-cluster: peer URLs by name, sorted.
@@ -38,20 +44,41 @@ func (c *Config) initialMembers() (map[string][]string, error) {
 	for name := range members {
 		slices.Sort(members[name])
 	}
-	return members, c.checkSelf(members)
+	return members, c.checkNamed(members)
 }
 
-// checkSelf wants this member in the list, with the URLs that it advertises.
-func (c *Config) checkSelf(members map[string][]string) error {
+// checkNamed wants this member in the list, with as many URLs as it advertises.
+func (c *Config) checkNamed(members map[string][]string) error {
 	own, ok := members[c.Name]
 	if !ok {
 		return refuse("initial-cluster", c.InitialCluster, fmt.Sprintf("a list that contains this member's name, %q,", c.Name))
 	}
+	if len(own) != len(c.AdvertisePeerURLs) {
+		return c.refuseOwn(own)
+	}
+	return nil
+}
+
+func (c *Config) refuseOwn(own []string) error {
+	return refuse("initial-cluster", strings.Join(own, ","),
+		fmt.Sprintf("for %q what --initial-advertise-peer-urls says, %s,", c.Name, strings.Join(urlStrings(c.AdvertisePeerURLs), ",")))
+}
+
+// resolveTimeout bounds how long names are looked up again and again.
+const resolveTimeout = 30 * time.Second
+
+// checkOwn wants the URLs that this member advertises to be those of the list,
+// or to lead to the same addresses.
+func (c *Config) checkOwn(ctx context.Context, own []string) error {
 	advertised := urlStrings(c.AdvertisePeerURLs)
 	slices.Sort(advertised)
-	if !slices.Equal(own, advertised) {
-		return refuse("initial-cluster", strings.Join(own, ","),
-			fmt.Sprintf("for %q what --initial-advertise-peer-urls says, %s,", c.Name, strings.Join(advertised, ",")))
+	if slices.Equal(own, advertised) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	if same, err := netutil.URLStringsEqual(ctx, zap.NewNop(), own, advertised); !same || err != nil {
+		return errors.Join(c.refuseOwn(own), err)
 	}
 	return nil
 }

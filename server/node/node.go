@@ -115,9 +115,10 @@ func (n *Node) recover(ctx context.Context, t tlsConfigs) error {
 	if err := n.dir.clearTmp(); err != nil {
 		return err
 	}
+	ready := n.dir.marker != nil && n.dir.marker.Ready
 	if m := n.dir.marker; m != nil && m.Restoring {
 		return exitf(ExitCorrupt, "a restore into the data dir %s was cut off; run it again", n.c.DataDir)
-	} else if m == nil || !m.Ready {
+	} else if !ready {
 		if err := n.firstStart(ctx, t.peerClient); err != nil {
 			return err
 		}
@@ -139,6 +140,11 @@ func (n *Node) recover(ctx context.Context, t tlsConfigs) error {
 	}
 	if err := replica.Recover(n.log, group, n.machine); err != nil {
 		return err
+	}
+	if ready && n.c.ForceNewCluster {
+		if err := n.forceNewCluster(); err != nil {
+			return err
+		}
 	}
 	if err := n.defragment(); err != nil {
 		return err

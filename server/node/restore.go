@@ -33,7 +33,7 @@ func Restore(ctx context.Context, c Config, o RestoreOptions) error {
 	if err := c.Validate(); err != nil {
 		return &ExitError{Code: ExitUsage, Err: err}
 	}
-	initial, _, err := c.initialPeers()
+	initial, _, err := c.initialPeers(ctx)
 	if err != nil {
 		return err
 	}

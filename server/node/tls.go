@@ -57,6 +57,9 @@ func (c *Config) completeTLS() error {
 	if err := c.selfSign("peer-auto-tls", &c.PeerTLS, c.PeerAutoTLS, c.ListenPeerURLs, "peer"); err != nil {
 		return err
 	}
+	if c.Discovery.SRV != "" && c.PeerTLS.TrustedCAFile == "" {
+		c.PeerTLS.ServerName = c.Discovery.SRV // the domain vouches for its members
+	}
 	suites, err1 := tlsutil.GetCipherSuites(c.CipherSuites)
 	lowest, err2 := tlsutil.GetTLSVersion(c.TLSMinVersion)
 	highest, err3 := tlsutil.GetTLSVersion(c.TLSMaxVersion)

@@ -50,3 +50,32 @@ func Recover(log *raftlog.Log, g raftlog.GroupID, m *state.Machine) error {
 		Group: g, Reset: &raftlog.Position{Index: applied, Term: appliedTerm}, HardState: hard,
 	}})
 }
+
+// replayBytes bounds the entries that Replay holds at a time.
+const replayBytes = 4 << 20
+
+// Replay applies everything that the log holds, committed or not. It is for a
+// member that is to go on alone: what it has is all that there is.
+func Replay(log *raftlog.Log, g raftlog.GroupID, m *state.Machine) error {
+	group := log.Group(g)
+	for {
+		next, _ := m.Applied()
+		next++
+		if next > group.LastIndex() {
+			return nil
+		}
+		stored, err := group.Entries(next, group.LastIndex()+1, replayBytes)
+		if err != nil {
+			return fmt.Errorf("read the log from %d: %w", next, err)
+		}
+		entries := make([]state.Entry, len(stored))
+		for i, e := range stored {
+			if entries[i], _, err = decodeEntry(e); err != nil {
+				return fmt.Errorf("decode entry %d: %w", e.GetIndex(), err)
+			}
+		}
+		if _, err := m.Apply(entries); err != nil {
+			return fmt.Errorf("apply entries from %d: %w", next, err)
+		}
+	}
+}
