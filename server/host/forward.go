@@ -27,6 +27,8 @@ type callAnswer struct {
 	Error string `json:"error,omitempty"`
 	// NotLeader: nothing was done.
 	NotLeader bool `json:"not_leader,omitempty"`
+	// Hash answers callHash.
+	Hash *KeysHash `json:"hash,omitempty"`
 	// TTLMillis answers callRenew and callRemaining.
 	TTLMillis int64          `json:"ttl_millis,omitempty"`
 	Members   []state.Member `json:"members,omitempty"`
@@ -83,8 +85,11 @@ func (h *Host) tryLeader(ctx context.Context, kind string, body []byte) (callAns
 	return a, nil
 }
 
-// Call answers a request that another member forwards.
+// Call answers a request of another member.
 func (h *Host) Call(ctx context.Context, kind string, body []byte) ([]byte, error) {
+	if kind == callHash {
+		return json.Marshal(h.answerHash(body))
+	}
 	return json.Marshal(h.answer(ctx, kind, body))
 }
 

@@ -103,6 +103,8 @@ type Host struct {
 	accepted sync.Map
 	// sending holds the members that a snapshot is on its way to.
 	sending sync.Map
+	// hashing lets one hash of the keys be made at a time.
+	hashing sync.Mutex
 	// changing lets one membership change be checked and proposed at a time.
 	changing sync.Mutex
 }

@@ -69,6 +69,25 @@ func (s *Store) HashKV(rev int64) (hash uint32, compactRev, currentRev int64, er
 	return h.sum, h.compacted, currentRev, nil
 }
 
+// Hash is the hash of the rows up to Rev as they were when CompactRev was the
+// compact revision.
+type Hash struct {
+	Rev, CompactRev int64
+	Sum             uint32
+}
+
+// CompactionHashes are those of the last compactions since the start, the newest
+// first.
+func (s *Store) CompactionHashes() []Hash {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	hashes := make([]Hash, len(s.hashes))
+	for i, c := range s.hashes {
+		hashes[len(hashes)-1-i] = Hash{Rev: c.rev, CompactRev: c.compacted, Sum: c.hash}
+	}
+	return hashes
+}
+
 // remember keeps the hash of a compaction and forgets the oldest one.
 func (s *Store) remember(c compactionHash) {
 	s.mu.Lock()

@@ -91,10 +91,11 @@ func (n *Node) start(ctx context.Context, t tlsConfigs) (err error) {
 	}
 	background, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
-	n.background.Add(3)
+	n.background.Add(4)
 	go func() { defer n.background.Done(); n.publish(background) }()
 	go func() { defer n.background.Done(); n.runCompaction(background) }()
 	go func() { defer n.background.Done(); n.runVersion(background) }()
+	go func() { defer n.background.Done(); n.runCorruption(background) }()
 	return nil
 }
 
@@ -230,6 +231,9 @@ func (n *Node) startHost(ctx context.Context, t tlsConfigs) error {
 	n.peers = peer.New(peer.Config{
 		ID: member, ClusterID: cluster, Group: group, TLS: t.peerClient, Handler: n.host, Logger: n.c.Logger,
 	})
+	if err := n.checkInitial(ctx); err != nil {
+		return err
+	}
 	n.host.Start(n.peers, contacts)
 	return nil
 }
