@@ -88,7 +88,10 @@ func (e *environment) runner(s suite, skip string) (*runner, error) {
 	r := &runner{
 		suite: s, binary: e.builder.binary(s), root: s.from.copyOf(e.settings.scratch),
 		temp: e.temp, out: filepath.Join(e.out, s.name), shown: e.shown,
-		env: append([]string{"CONFORMANCE_SERVER=" + e.settings.server}, s.env...),
+		env: []string{"CONFORMANCE_SERVER=" + e.settings.server},
+	}
+	if e.settings.fast {
+		r.env = append(r.env, s.fastEnv...)
 	}
 	if e.settings.engine != "" {
 		r.env = append(r.env, "ETCD_STORAGE_ENGINE="+e.settings.engine)

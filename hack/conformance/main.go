@@ -195,7 +195,6 @@ func (e *environment) subtests(s suite) func(name string) bool {
 func (e *environment) list(ctx context.Context, s suite) ([]string, error) {
 	cmd := exec.CommandContext(ctx, e.builder.binary(s), "-test.list=.")
 	cmd.Dir = filepath.Join(s.from.copyOf(e.settings.scratch), s.dir)
-	cmd.Env = append(os.Environ(), s.env...)
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("list tests: %w", err)

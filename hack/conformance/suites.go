@@ -29,7 +29,8 @@ type suite struct {
 	timeout time.Duration
 	// etcdBins: the tests start the binaries of a folder that they are given.
 	etcdBins bool
-	env      []string
+	// fastEnv makes the tests of the subset for every change shorter.
+	fastEnv []string
 	// fast are the tests of the subset for every change, without those of slow.
 	fast, slow string
 }
@@ -37,10 +38,10 @@ type suite struct {
 var suites = []suite{
 	{
 		name: "common", from: etcdTests, dir: "common", tags: "e2e", tests: 95, timeout: 10 * time.Minute, etcdBins: true,
-		// Of each test's kinds of cluster, the two that differ most.
-		env:  []string{"E2E_TEST_MINIMAL=true"},
-		fast: `Test.*`,
-		slow: `TestAuthority|TestMember(Add|Remove)|TestVerifyHashKV.*|TestUserAdd_Simple|TestAuthJWTExpire|TestLeaseGrantTimeToLiveExpired|TestAuthMemberAdd`,
+		// On two kinds of cluster each, not three: without automatic TLS.
+		fastEnv: []string{"E2E_TEST_MINIMAL=true"},
+		fast:    `Test.*`,
+		slow:    `TestAuthority|TestMember(Add|Remove)|TestVerifyHashKV.*|TestUserAdd_Simple|TestAuthJWTExpire|TestLeaseGrantTimeToLiveExpired|TestAuthMemberAdd`,
 	},
 	{
 		name: "e2e", from: etcdTests, dir: "e2e", tests: 220, timeout: 5 * time.Minute, etcdBins: true,
