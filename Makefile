@@ -118,6 +118,10 @@ damage: packages ## flip FLIPS bits of real data dirs, one at a time: found or m
 	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/node -run 'TestDamage$$' -v -damage.flips=$(FLIPS) -damage.seed=$(SEED) -timeout 0 | grep -v ': flip '
 FLIPS ?= 1000
 
+.PHONY: differential
+differential: packages ## OPS random requests to etcd and to both engines, every answer compared; SEED= replays or varies
+	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/difftest -run 'TestSameAnswersAsEtcd$$' -v -count=1 -timeout 0 -difftest.ops=$(OPS) -difftest.seed=$(SEED)
+
 .PHONY: verify
 verify: packages $(GOLANGCI_LINT) $(CONTROLLER_GEN) ## format, vet, lint, tidy modules, generated files up to date
 	@$(STAGE) 'verify: format' hack/check.sh format

@@ -45,6 +45,8 @@ var rooms = map[string][]string{
 	"server/cmd":   {"server/..."},
 	"server/sim":   {"server/...", "server/engine/enginetest"},
 
+	"server/difftest": {"server/..."},
+
 	"operator/tuning":     {"api"},
 	"operator/plan":       {"api"},
 	"operator/resources":  {"api", "operator/tuning"},
@@ -60,7 +62,7 @@ var rooms = map[string][]string{
 var wires = []string{"server/node", "server/cmd", "server/sim"}
 
 // testsOnly are rooms that production code must not reach.
-var testsOnly = []string{"server/engine/enginetest", "server/sim"}
+var testsOnly = []string{"server/engine/enginetest", "server/sim", "server/difftest"}
 
 // oracle is etcd's server: the peer to compare with, not a dependency. The
 // exceptions are message packages and the proxies that two subcommands offer.

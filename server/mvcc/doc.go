@@ -55,6 +55,9 @@ type RangeOptions struct {
 	// Limit is how many pairs are wanted; 0 or less is all of them. The count
 	// is of all pairs nevertheless.
 	Limit int64
+	// Uncounted leaves the count open: at an old revision, which nobody keeps a
+	// count of, the read then ends at its limit.
+	Uncounted bool
 	// CountOnly leaves the pairs away.
 	CountOnly bool
 	// KeysOnly leaves values and leases away, as etcd does since 3.7.

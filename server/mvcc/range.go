@@ -111,7 +111,7 @@ func (v *view) readRange(f *fetch, res *RangeResult, from, to []byte, rev int64,
 		more := walk.chunk(v.store.index, func(id uint32, _ bool) bool {
 			full := o.CountOnly || limit > 0 && int64(len(res.KVs)+len(f.kvs)) >= limit
 			if full {
-				if known {
+				if known || o.Uncounted && pairs {
 					return false
 				}
 				if _, ok := v.store.index.keys.visible(v.store.index.record(id), rev); ok {

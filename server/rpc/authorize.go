@@ -114,6 +114,12 @@ func (s *Server) allow(ctx context.Context, check permission) (fresh func() erro
 	}, nil
 }
 
+// allowAdmin is allow for what only admins may.
+func (s *Server) allowAdmin(ctx context.Context) error {
+	_, err := s.allow(ctx, (*auth.State).CheckAdmin)
+	return err
+}
+
 // allowRange is allow for reading a range.
 func (s *Server) allowRange(ctx context.Context, key, end []byte) (fresh func() error, err error) {
 	return s.allow(ctx, func(users *auth.State, by auth.Identity) error { return users.CheckRead(by, key, end) })
@@ -127,7 +133,7 @@ func (s *Server) allowCall(ctx context.Context, req any) error {
 	switch r := req.(type) {
 	case *pb.CompactionRequest, *pb.DefragmentRequest, *pb.HashRequest, *pb.HashKVRequest,
 		*pb.MoveLeaderRequest, *pb.DowngradeRequest, *pb.SnapshotRequest,
-		*pb.MemberAddRequest, *pb.MemberRemoveRequest, *pb.MemberUpdateRequest, *pb.MemberPromoteRequest:
+		*pb.MemberRemoveRequest, *pb.MemberPromoteRequest:
 		check = (*auth.State).CheckAdmin
 	case *pb.AlarmRequest:
 		check = (*auth.State).CheckAdmin

@@ -13,7 +13,7 @@ import (
 )
 
 // clusterServer is etcdserverpb.Cluster. Its headers have no revision, as
-// etcd's.
+// etcd's, and URLs are looked at before permissions.
 type clusterServer struct {
 	*Server
 	pb.UnsafeClusterServer
@@ -23,6 +23,9 @@ func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (
 	urls, err := types.NewURLs(r.PeerURLs)
 	if err != nil {
 		return nil, rpctypes.ErrGRPCMemberBadURLs
+	}
+	if err := s.allowAdmin(ctx); err != nil {
+		return nil, err
 	}
 	m := state.Member{ID: s.freeMemberID(), PeerURLs: urls.StringSlice(), Learner: r.IsLearner}
 	kind := state.AddVoter
@@ -68,6 +71,9 @@ func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequ
 	urls, err := types.NewURLs(r.PeerURLs)
 	if err != nil {
 		return nil, rpctypes.ErrGRPCMemberBadURLs
+	}
+	if err := s.allowAdmin(ctx); err != nil {
+		return nil, err
 	}
 	m := &pb.Member{ID: r.ID, PeerURLs: urls.StringSlice()}
 	if _, err := s.propose(ctx, state.KindMemberUpdate, m); err != nil {

@@ -34,6 +34,10 @@ func (s *kvServer) RangeStream(r *pb.RangeRequest, stream grpc.ServerStreamingSe
 	if c.left <= 0 {
 		c.left = math.MaxInt64
 	}
+	c.limit = firstChunkKeys
+	if r.Limit < 0 {
+		c.limit = 0 // all in one chunk, as in etcd
+	}
 	answer := c.send
 	if r.CountOnly {
 		answer = c.count
@@ -53,14 +57,21 @@ type chunks struct {
 	// order, which is all that a stream takes: each chunk is sorted by itself
 	// then, as in etcd.
 	shape *pb.RangeRequest
+	limit int64 // pairs of the next chunk; 0: all
 	left  int64 // pairs that may still be sent
 	sent  int64
 }
 
+// read reads what is not sent yet; it counts only when it is told to, since at
+// an old revision that takes a look at every key.
 func (c *chunks) read(limit int64, countOnly bool) (*pb.RangeResponse, error) {
 	// The machine of the moment: a snapshot that was installed holds the
 	// pinned revision too, or says that it is compacted.
-	resp, err := c.s.b.Machine().Range(&pb.RangeRequest{
+	read := c.s.b.Machine().RangeUncounted
+	if countOnly {
+		read = c.s.b.Machine().Range
+	}
+	resp, err := read(&pb.RangeRequest{
 		Key: c.key, RangeEnd: c.end, Revision: c.rev, Limit: limit,
 		KeysOnly: state.ReadsKeysOnly(c.shape) && !countOnly, CountOnly: countOnly,
 	})
@@ -83,11 +94,10 @@ func (c *chunks) count(send func(*pb.RangeStreamResponse) error) error {
 }
 
 func (c *chunks) send(send func(*pb.RangeStreamResponse) error) error {
-	limit := int64(firstChunkKeys)
 	var headerRev int64
 	for {
-		limit = min(limit, c.left)
-		resp, err := c.read(limit, false)
+		c.limit = min(c.limit, c.left)
+		resp, err := c.read(c.limit, false)
 		if err != nil {
 			return err
 		}
@@ -95,9 +105,8 @@ func (c *chunks) send(send func(*pb.RangeStreamResponse) error) error {
 			headerRev = resp.Header.Revision
 		}
 		n := int64(len(resp.Kvs))
-		var next []byte
-		if n > 0 {
-			next = append(bytes.Clone(resp.Kvs[n-1].Key), 0)
+		if resp.More {
+			c.key = append(bytes.Clone(resp.Kvs[n-1].Key), 0)
 		}
 		resp.Kvs = state.Arrange(resp.Kvs, c.shape)
 		c.sent += n
@@ -105,16 +114,28 @@ func (c *chunks) send(send func(*pb.RangeStreamResponse) error) error {
 		out := &pb.RangeResponse{Kvs: resp.Kvs}
 		last := !resp.More || c.left == 0
 		if last {
-			// Each read counts from its first key on, beyond its limit.
 			out.Header, out.More = c.s.headerAt(headerRev), resp.More
-			out.Count = c.sent - n + resp.Count
+			if out.Count, err = c.total(resp.More); err != nil {
+				return err
+			}
 		}
 		if err := send(&pb.RangeStreamResponse{RangeResponse: out}); err != nil || last {
 			return err
 		}
-		c.key = next
-		limit = nextChunkKeys(limit, proto.Size(resp), c.s.o.MaxRequestBytes)
+		c.limit = nextChunkKeys(c.limit, proto.Size(resp), c.s.o.MaxRequestBytes)
 	}
+}
+
+// total is what the whole range holds; more tells that it goes on.
+func (c *chunks) total(more bool) (int64, error) {
+	if !more {
+		return c.sent, nil
+	}
+	rest, err := c.read(0, true)
+	if err != nil {
+		return 0, err
+	}
+	return c.sent + rest.Count, nil
 }
 
 // nextChunkKeys steers chunks towards the wanted size: double when one was

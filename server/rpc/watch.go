@@ -118,11 +118,11 @@ func (s *watchServer) sendWatch(stream watchStream, r watch.Response) error {
 		Header: s.headerAt(r.Revision), WatchId: r.WatchID, Created: r.Created, Canceled: r.Canceled,
 		CompactRevision: r.CompactRevision, Events: r.Events,
 	}
-	switch {
-	case r.Err != nil:
+	if r.Err != nil {
 		resp.CancelReason = r.Err.Error()
-	case r.CompactRevision != 0:
-		resp.CancelReason = rpctypes.ErrCompacted.Error()
+	}
+	if r.CompactRevision != 0 {
+		resp.Header.Revision = 0 // and no reason: so does etcd end a watcher of what is compacted
 	}
 	if r.Fragment {
 		return sendFragments(resp, s.o.MaxRequestBytes+requestOverheadBytes, stream.Send)

@@ -57,7 +57,7 @@ func (c *cluster) confState() ConfState {
 // check says whether a change is valid now, in etcd's order of checks.
 func (c *cluster) check(ch MemberChange) error {
 	id := ch.Member.ID
-	if id == 0 {
+	if id == 0 && (ch.Kind == AddVoter || ch.Kind == AddLearner) {
 		return fmt.Errorf("member ID 0: %w", ErrMalformed)
 	}
 	if c.isRemoved(id) {

@@ -104,6 +104,8 @@ func TestMembershipRules(t *testing.T) {
 		{"promote a voter", changeOf(Promote, 10), ErrNotLearner},
 		{"remove no member", changeOf(Remove, 50), ErrMemberNotFound},
 		{"no ID", changeOf(AddVoter, 0), ErrMalformed},
+		{"remove no ID", changeOf(Remove, 0), ErrMemberNotFound},
+		{"promote no ID", changeOf(Promote, 0), ErrMemberNotFound},
 		{"unknown kind", changeOf(9, 50), ErrMalformed},
 	} {
 		t.Run(c.name, func(t *testing.T) {

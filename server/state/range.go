@@ -18,6 +18,20 @@ func (m *Machine) Range(r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	return rangeFrom(m.kv, r)
 }
 
+// RangeUncounted is Range with a Count that means nothing: at an old revision
+// it looks no further than its limit.
+func (m *Machine) RangeUncounted(r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	return rangeFrom(uncounted{m.kv}, r)
+}
+
+// uncounted reads without counting.
+type uncounted struct{ kv *mvcc.Store }
+
+func (u uncounted) Range(key, end []byte, o mvcc.RangeOptions) (mvcc.RangeResult, error) {
+	o.Uncounted = true
+	return u.kv.Range(key, end, o)
+}
+
 // ranger reads keys: mvcc's store, its writer, or a store pinned to a revision.
 type ranger interface {
 	Range(key, end []byte, o mvcc.RangeOptions) (mvcc.RangeResult, error)
