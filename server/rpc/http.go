@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"expvar"
 	"fmt"
 	"io"
 	"maps"
@@ -24,7 +23,7 @@ import (
 func (s *Server) HTTPHandler() http.Handler {
 	mux := s.metricsMux()
 	mux.Handle("/version", get(s.serveVersion))
-	mux.Handle("/debug/vars", get(expvar.Handler().ServeHTTP))
+	mux.Handle("/debug/vars", get(s.serveVars))
 	return mux
 }
 
@@ -34,7 +33,7 @@ func (s *Server) MetricsHandler() http.Handler { return s.metricsMux() }
 func (s *Server) metricsMux() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.Handle("/health", get(s.serveHealth))
-	mux.Handle("/metrics", promhttp.HandlerFor(s.o.Registry, promhttp.HandlerOpts{}))
+	mux.Handle("/metrics", promhttp.InstrumentMetricHandler(s.o.Registry, promhttp.HandlerFor(s.o.Registry, promhttp.HandlerOpts{})))
 	s.mountChecks(mux, "livez", []check{{"serializable_read", s.checkSerializable}})
 	s.mountChecks(mux, "readyz", []check{
 		{"data_corruption", s.checkCorruption},
