@@ -145,3 +145,12 @@ func (a *authority) client(c *issued) *tls.Config {
 	}
 	return out
 }
+
+func readCertificate(t *testing.T, file string) *x509.Certificate {
+	t.Helper()
+	pair, err := tls.LoadX509KeyPair(file, file[:len(file)-len("crt")]+"key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair.Leaf
+}

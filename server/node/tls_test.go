@@ -396,7 +396,9 @@ func TestClientEndpoints(t *testing.T) {
 	defer overSocket.CloseIdleConnections()
 	for name, get := range map[string]func() (*http.Response, error){
 		"plain HTTP beside TLS": func() (*http.Response, error) { return http.Get("http://" + mixed.client + "/version") },
-		"a socket with TLS":     func() (*http.Response, error) { return (&http.Client{Transport: overSocket}).Get("https://localhost/version") },
+		"a socket with TLS": func() (*http.Response, error) {
+			return (&http.Client{Transport: overSocket}).Get("https://localhost/version")
+		},
 	} {
 		if resp, err := get(); err != nil || resp.StatusCode != http.StatusOK {
 			t.Errorf("%s: %v, %v", name, resp, err)
