@@ -92,6 +92,11 @@ CYCLES         ?= 500
 REVISIONS      ?= 1000000
 STORAGE_ENGINE ?=
 
+.PHONY: etcd-snapshots
+etcd-snapshots: go-is-there ## build older versions of etcd and record snapshots of them as test data
+	@GO_TAGS=$(GO_TAGS) hack/etcd-snapshots.sh $(OLD_ETCD)
+OLD_ETCD ?= v3.5.35 v3.6.16
+
 .PHONY: race
 race: packages kube-assets ## all tests with the race detector; RACE= picks packages
 	@$(WITH_ROCKSDB) KUBEBUILDER_ASSETS=$(METASTORE_CACHE)/kubernetes/assets go test -race -tags $(ROCKSDB_TAGS) -timeout 60m $(RACE)

@@ -266,8 +266,8 @@ func usersAndRoles(t *testing.T, c *clientv3.Client) (all []string) {
 	return all
 }
 
-// wantGuest turns auth on and lets guest in, who may read and not write.
-func wantGuest(t *testing.T, c *clientv3.Client) {
+// wantGuest turns auth on and lets guest in, who may read key and not write it.
+func wantGuest(t *testing.T, c *clientv3.Client, key, value string) {
 	t.Helper()
 	ctx := within(t, time.Minute)
 	if _, err := c.AuthEnable(ctx); err != nil {
@@ -278,10 +278,10 @@ func wantGuest(t *testing.T, c *clientv3.Client) {
 		t.Fatal(err)
 	}
 	defer guest.Close()
-	if r, err := guest.Get(ctx, "key/000001"); err != nil || len(r.Kvs) != 1 || string(r.Kvs[0].Value) != "first/1" {
+	if r, err := guest.Get(ctx, key); err != nil || len(r.Kvs) != 1 || string(r.Kvs[0].Value) != value {
 		t.Errorf("guest reads %v: %v", r, err)
 	}
-	if _, err := guest.Put(ctx, "key/000001", ""); !errors.Is(err, rpctypes.ErrPermissionDenied) {
+	if _, err := guest.Put(ctx, key, ""); !errors.Is(err, rpctypes.ErrPermissionDenied) {
 		t.Errorf("guest writes: %v", err)
 	}
 }
@@ -313,7 +313,7 @@ func TestSnapshotStartsEtcd(t *testing.T) {
 		if r, err := etcd.client3.MemberList(ctx); err != nil || len(r.Members) != 1 || r.Members[0].Name != "etcd" {
 			t.Errorf("members after the restore: %v, %v", r, err)
 		}
-		wantGuest(t, etcd.client3)
+		wantGuest(t, etcd.client3, "key/000001", "first/1")
 	})
 }
 
@@ -338,7 +338,7 @@ func TestSnapshotOfEtcdRestores(t *testing.T) {
 		members[0].waitServing()
 		wantSame(t, client(t, members[0]), etcd.client3, d)
 		checkHashes(t, members)
-		wantGuest(t, client(t, members[2]))
+		wantGuest(t, client(t, members[2]), "key/000001", "first/1")
 	})
 	t.Run("bumped", func(t *testing.T) { wantBumped(t, file, etcd.client3, d) })
 }
