@@ -134,7 +134,8 @@ func scalarText(fl *pflag.Flag, v *yaml.Node) (text, allowed string, ok bool) {
 	if v.Kind == yaml.ScalarNode && (v.Tag == "!!null" || v.Value == "") {
 		return "", "", true
 	}
-	switch kind := fl.Value.Type(); kind {
+	whole := v.ShortTag() == "!!int"
+	switch fl.Value.Type() {
 	case "bool":
 		var b bool
 		err := v.Decode(&b)
@@ -142,14 +143,18 @@ func scalarText(fl *pflag.Flag, v *yaml.Node) (text, allowed string, ok bool) {
 	case "int", "int64":
 		var n int64
 		err := v.Decode(&n)
-		return strconv.FormatInt(n, 10), "a whole number", err == nil
+		return strconv.FormatInt(n, 10), "a whole number", err == nil && whole
 	case "uint", "uint32", "uint64":
 		var n uint64
 		err := v.Decode(&n)
-		return strconv.FormatUint(n, 10), "a whole number, not negative", err == nil
+		return strconv.FormatUint(n, 10), "a whole number, not negative", err == nil && whole
 	case "duration":
-		var d time.Duration // of "10s", or of nanoseconds
-		err := v.Decode(&d)
+		if whole { // etcd's files have nanoseconds
+			var n int64
+			err := v.Decode(&n)
+			return time.Duration(n).String(), "a whole number of nanoseconds or a duration such as 10s", err == nil
+		}
+		d, err := time.ParseDuration(v.Value)
 		return d.String(), "a whole number of nanoseconds or a duration such as 10s", err == nil
 	}
 	if v.Kind == yaml.SequenceNode && slices.Contains(listFlags, fl.Name) {

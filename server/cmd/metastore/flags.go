@@ -106,6 +106,9 @@ func (f *flags) build(fs *pflag.FlagSet) (node.Config, error) {
 		c.DataDir = c.Name + ".metastore"
 		c.Logger.Warn("'data-dir' was empty; using default", "data-dir", c.DataDir)
 	}
+	if c.WatchProgressInterval == 0 { // as etcd takes it
+		c.WatchProgressInterval = node.DefaultConfig().WatchProgressInterval
+	}
 	c.InitialTokenExplicit = fs.Changed("initial-cluster-token")
 	if err := errors.Join(f.parse(&c), checkIgnored(fs)); err != nil {
 		return c, err

@@ -21,7 +21,7 @@ type ignoredFlag struct {
 var ignored = map[string]ignoredFlag{
 	"backend-batch-interval":            {time.Duration(0), "commands are batched by how long a sync of the log takes"},
 	"backend-batch-limit":               {0, "commands are batched by how long a sync of the log takes"},
-	"backend-bbolt-freelist-type":       {"map", "there is no bbolt"},
+	"backend-bbolt-freelist-type":       {"", "there is no bbolt"},
 	"compaction-batch-limit":            {0, "compaction goes in small steps that stop for writes"},
 	"compaction-sleep-interval":         {time.Duration(0), "compaction goes in small steps that stop for writes"},
 	"discovery-fallback":                {"exit", "etcd has no other choice left"},
