@@ -22,6 +22,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 )
@@ -411,6 +412,61 @@ func TestClientEndpoints(t *testing.T) {
 		t.Errorf("HTTP at its own address: %v", err)
 	}
 	http.DefaultClient.CloseIdleConnections()
+}
+
+// Both servers behind one address tell clients the limit of streams.
+func TestStreamLimitIsTold(t *testing.T) {
+	a := newAuthority(t, "ca")
+	server := a.issue("server", "server", nil)
+	m := startMember(t, func(c *Config) {
+		c.ClientTLS.CertFile, c.ClientTLS.KeyFile = server.cert, server.key
+		c.MaxConcurrentStreams = 7
+	})
+	for _, protos := range [][]string{{protoHTTP2}, {protoHTTP2, protoHTTP1}} {
+		c := a.client(nil)
+		c.NextProtos = protos
+		conn, err := tls.Dial("tcp", m.client, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
+			t.Fatal(err)
+		}
+		f := http2.NewFramer(conn, conn)
+		if err := errors.Join(f.WriteSettings(), conn.SetDeadline(time.Now().Add(10*time.Second))); err != nil {
+			t.Fatal(err)
+		}
+		frame, err := f.ReadFrame()
+		settings, ok := frame.(*http2.SettingsFrame)
+		if err != nil || !ok {
+			t.Fatalf("%v, %v", frame, err)
+		}
+		if n, _ := settings.Value(http2.SettingMaxConcurrentStreams); n != 7 {
+			t.Errorf("clients of %q are told %d streams", protos, n)
+		}
+	}
+}
+
+// Two members may have one port where they are told so.
+func TestSocketOptions(t *testing.T) {
+	for _, reuse := range []bool{true, false} {
+		c := DefaultConfig()
+		c.Socket.ReusePort, c.Socket.ReuseAddress = reuse, reuse
+		u := mustURL(t, "http://"+freeAddress(t))
+		first, err := listenURL(&c, u, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer first.Close()
+		second, err := listenURL(&c, u, nil)
+		if (err == nil) != reuse {
+			t.Errorf("reuse %v: %v", reuse, err)
+		}
+		if err == nil {
+			second.Close()
+		}
+	}
 }
 
 // With automatic TLS a certificate is made, kept, and holds as long as wanted.
