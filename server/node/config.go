@@ -55,6 +55,9 @@ type Config struct {
 	SnapshotCatchUp      uint64
 	MaxLearners          int
 
+	// MemoryBytes is what the Go heap may grow to; the budgets of what is under
+	// way for clients are shares of it. 0 is without limit.
+	MemoryBytes           int64
 	QuotaBackendBytes     int64
 	MaxTxnOps             uint
 	MaxRequestBytes       uint

@@ -90,6 +90,7 @@ func serve(cmd *cobra.Command, f *flags) error {
 	if err != nil {
 		return &node.ExitError{Code: node.ExitUsage, Err: err}
 	}
+	c.MemoryBytes = limitMemory(&c)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	n, err := node.Start(ctx, c)
