@@ -113,7 +113,7 @@ func (n *Node) clientHandler(api *rpc.Server) http.Handler {
 func (s *servers) serveClients(c *Config, e *endpoint, t tlsConfigs, h http.Handler) {
 	withHTTP, withGRPC := e.httpOnly || !s.splitHTTP, !e.httpOnly
 	traffic := map[[2]bool]string{{true, true}: "grpc+http", {false, true}: "http", {true, false}: "grpc"}[[2]bool{withGRPC, withHTTP}]
-	l := net.Listener(e.l)
+	l := e.l
 	var plainHTTP, plainGRPC net.Listener
 	if e.plain {
 		m := cmux.New(l)

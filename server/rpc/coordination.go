@@ -116,7 +116,7 @@ func (l localWatcher) run(ctx context.Context, r watch.Request, c chan<- clientv
 		}
 		resp := clientv3.WatchResponse{Header: l.s.headerAt(r.Revision), CompactRevision: r.CompactRevision, Canceled: r.CompactRevision != 0}
 		for _, ev := range r.Events {
-			resp.Events = append(resp.Events, (*clientv3.Event)(ev))
+			resp.Events = append(resp.Events, ev)
 		}
 		select {
 		case c <- resp:

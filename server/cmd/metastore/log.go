@@ -96,6 +96,7 @@ func (o logOptions) open() (zapcore.WriteSyncer, error) {
 		case name == outputStdout:
 			sink = zapcore.Lock(os.Stdout)
 		case name == outputJournal && alone:
+			//nolint:staticcheck // SA1019: it stays in the 3.7 line that this builds with
 			w, err := logutil.NewJournalWriter(os.Stderr)
 			if err != nil {
 				return nil, fmt.Errorf("--log-outputs=%s: %w", o.outputs, err)

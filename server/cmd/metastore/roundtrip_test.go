@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/authpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -259,7 +258,7 @@ func usersAndRoles(t *testing.T, c *clientv3.Client) (all []string) {
 		}
 		line := name + " may"
 		for _, p := range r.Perm {
-			line += fmt.Sprintf(" %s %q to %q", authpb.Permission_Type(p.PermType), p.Key, p.RangeEnd)
+			line += fmt.Sprintf(" %s %q to %q", p.PermType, p.Key, p.RangeEnd)
 		}
 		all = append(all, line)
 	}
