@@ -44,7 +44,7 @@ func (g Gateway) Run(ctx context.Context, lg *zap.Logger) error {
 		return fmt.Errorf("gateway: %w", err)
 	case <-ctx.Done():
 		_ = l.Close() // makes Run return; connections end with the process
-		_ = <-ended   // of the closed listener
+		lg.Debug("gateway ended", zap.Error(<-ended))
 		return nil
 	}
 }

@@ -114,10 +114,7 @@ func (l localWatcher) run(ctx context.Context, r watch.Request, c chan<- clientv
 		if len(r.Events) == 0 && r.CompactRevision == 0 {
 			return r.Err
 		}
-		resp := clientv3.WatchResponse{Header: l.s.headerAt(r.Revision), CompactRevision: r.CompactRevision, Canceled: r.CompactRevision != 0}
-		for _, ev := range r.Events {
-			resp.Events = append(resp.Events, ev)
-		}
+		resp := clientv3.WatchResponse{Header: l.s.headerAt(r.Revision), Events: r.Events, CompactRevision: r.CompactRevision, Canceled: r.CompactRevision != 0}
 		select {
 		case c <- resp:
 			return nil
