@@ -43,7 +43,7 @@ func (g Gateway) Run(ctx context.Context, lg *zap.Logger) error {
 	case err := <-ended:
 		return fmt.Errorf("gateway: %w", err)
 	case <-ctx.Done():
-		_ = l.Close() // makes Run return; connections end with the process
+		p.Stop() // connections end with the process
 		lg.Debug("gateway ended", zap.Error(<-ended))
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/soheilhy/cmux"
@@ -118,7 +119,10 @@ func (p *GRPC) serve(ctx context.Context, lg *zap.Logger, l net.Listener, listen
 	m := cmux.New(l)
 	onGRPC := m.Match(cmux.HTTP2())
 	onHTTP := m.Match(cmux.Any())
-	run := func(serve func() error) { go func() { failed <- serve() }() }
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer m.Close()
+	run := func(serve func() error) { running.Go(func() { failed <- serve() }) }
 	run(func() error { return server.Serve(onGRPC) })
 	run(m.Serve)
 	defer server.Stop()
