@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/soheilhy/cmux"
 	"go.etcd.io/etcd/client/pkg/v3/tlsutil"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -105,7 +107,13 @@ func (p *GRPC) Run(ctx context.Context, lg *zap.Logger) error {
 		return err
 	}
 	defer func() { _ = client.Close() }() // nothing of it is kept
-	server, err := p.newServer(ctx, lg, client)
+	// etcd's proxy has its own metrics there, too.
+	metrics := grpcprom.NewServerMetrics()
+	if err := prometheus.DefaultRegisterer.Register(metrics); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+	defer prometheus.DefaultRegisterer.Unregister(metrics)
+	server, err := p.newServer(ctx, lg, metrics, client)
 	if err != nil {
 		return err
 	}

@@ -70,17 +70,21 @@ func TestRunEnds(t *testing.T) {
 			defer stop()
 			listen := freeAddress(t)
 			ended := make(chan error, 1)
-			go func() { ended <- run(ctx, listen) }()
+			go func() {
+				defer stop()
+				ended <- run(ctx, listen)
+			}()
 			c, err := clientv3.New(clientv3.Config{Endpoints: []string{listen}, Logger: zap.NewNop()})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			soon, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			soon, cancel := context.WithTimeout(ctx, 30*time.Second)
 			defer cancel()
 			watch := c.Watch(soon, name, clientv3.WithCreatedNotify())
 			if r := <-watch; !r.Created {
-				t.Fatalf("watch: %+v", r)
+				stop()
+				t.Fatalf("watch: %+v; %v", r, <-ended)
 			}
 			if _, err := c.Put(soon, name, "v"); err != nil {
 				t.Fatal(err)

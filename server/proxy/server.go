@@ -7,7 +7,6 @@ import (
 
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
-	"github.com/prometheus/client_golang/prometheus"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/leasing"
@@ -22,15 +21,11 @@ import (
 )
 
 // newServer puts etcd's proxy of every service before the client.
-func (p *GRPC) newServer(ctx context.Context, lg *zap.Logger, c *clientv3.Client) (*grpc.Server, error) {
+func (p *GRPC) newServer(ctx context.Context, lg *zap.Logger, metrics *grpcprom.ServerMetrics, c *clientv3.Client) (*grpc.Server, error) {
 	if err := p.wrap(ctx, lg, c); err != nil {
 		return nil, err
 	}
-	options, err := p.serverOptions(lg)
-	if err != nil {
-		return nil, err
-	}
-	g := grpc.NewServer(options...)
+	g := grpc.NewServer(p.serverOptions(lg, metrics)...)
 	// The channels beside the services close when their work ends, which is with
 	// the client.
 	kv, _ := grpcproxy.NewKvProxy(c)
@@ -88,12 +83,7 @@ func (p *GRPC) wrap(ctx context.Context, lg *zap.Logger, c *clientv3.Client) err
 	return nil
 }
 
-func (p *GRPC) serverOptions(lg *zap.Logger) ([]grpc.ServerOption, error) {
-	metrics := grpcprom.NewServerMetrics()
-	// etcd's proxy has its own metrics there, too.
-	if err := prometheus.DefaultRegisterer.Register(metrics); err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
-	}
+func (p *GRPC) serverOptions(lg *zap.Logger, metrics *grpcprom.ServerMetrics) []grpc.ServerOption {
 	unary := []grpc.UnaryServerInterceptor{metrics.UnaryServerInterceptor()}
 	stream := []grpc.StreamServerInterceptor{metrics.StreamServerInterceptor()}
 	if p.LogRequests {
@@ -111,7 +101,7 @@ func (p *GRPC) serverOptions(lg *zap.Logger) ([]grpc.ServerOption, error) {
 	if p.KeepAliveInterval > 0 || p.KeepAliveTimeout > 0 {
 		options = append(options, grpc.KeepaliveParams(keepalive.ServerParameters{Time: p.KeepAliveInterval, Timeout: p.KeepAliveTimeout}))
 	}
-	return options, nil
+	return options
 }
 
 func requestLog(lg *zap.Logger) logging.Logger {
