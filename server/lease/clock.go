@@ -21,7 +21,7 @@ func (r *Registry) Promote(now time.Time, extend time.Duration) {
 	r.queue.reset(len(r.leases))
 	for _, e := range r.leases {
 		e.deadline = now.Add(e.ttl() + max(extend, 0))
-		e.at = e.deadline
+		e.at, e.reported = e.deadline, false
 		r.queue.add(e)
 	}
 	r.queue.init()
@@ -53,7 +53,7 @@ func (r *Registry) Renew(id ID, now time.Time) (ttlSeconds int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if !now.Before(e.deadline) {
+	if e.left(now) == 0 {
 		return 0, ErrNotFound
 	}
 	// A deadline never moves back: after a promotion the extension stays.
@@ -72,7 +72,16 @@ func (r *Registry) Remaining(id ID, now time.Time) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	return max(e.deadline.Sub(now), 0), nil
+	return e.left(now), nil
+}
+
+// left is the time until a lease expires, 0 when it has. One that was reported
+// stays expired, even on a clock that goes back: its end may be under way.
+func (e *entry) left(now time.Time) time.Duration {
+	if e.reported {
+		return 0
+	}
+	return max(e.deadline.Sub(now), 0)
 }
 
 // running finds a lease and starts its clock when that has not started.
@@ -115,7 +124,7 @@ func (r *Registry) Expired(now time.Time, limit int) []ID {
 		if e == nil || now.Before(e.at) {
 			break
 		}
-		e.at = now.Add(retryInterval)
+		e.at, e.reported = now.Add(retryInterval), true
 		r.queue.fix(e)
 		due = append(due, e)
 	}

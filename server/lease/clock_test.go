@@ -139,6 +139,24 @@ func TestExpiredIsReportedAgainAndOldestFirst(t *testing.T) {
 	wantExpired(t, r, 16, 2, 1)
 }
 
+// A clock that goes back does not bring a lease back whose end was proposed.
+func TestReportedLeaseStaysExpired(t *testing.T) {
+	r := newRegistry(t, 10)
+	r.Promote(at(0), 0)
+	wantExpired(t, r, 10, 1)
+	if _, err := r.Renew(1, at(8)); !errors.Is(err, lease.ErrNotFound) {
+		t.Errorf("renewing it: %v", err)
+	}
+	if left, err := r.Remaining(1, at(8)); err != nil || left != 0 {
+		t.Errorf("%v are left, %v", left, err)
+	}
+	// A new primary knows nothing of that.
+	r.Promote(at(8), 0)
+	if _, err := r.Renew(1, at(9)); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestManyLeases checks the heap against a plain map over a long random run.
 func TestManyLeases(t *testing.T) {
 	r := newRegistry(t)

@@ -54,6 +54,8 @@ type entry struct {
 	// at is when the lease is due to be looked at: the deadline, or, when it was
 	// reported already, the time to report it again. The heap is ordered by it.
 	at time.Time
+	// reported: Expired has named it since its clock started.
+	reported bool
 	// slot is the position in the heap, or noSlot.
 	slot int
 }

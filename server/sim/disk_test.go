@@ -43,6 +43,8 @@ type processFS struct {
 	dead error
 	// fault is an injected failure that was given to the process.
 	fault error
+	// files are those that it ever opened.
+	files []*processFile
 }
 
 // change is asked before each operation that changes the disk, and lets it take
@@ -112,7 +114,9 @@ func (p *processFS) Open(name string) (disk.File, error) {
 }
 
 func (p *processFS) file(f disk.File, name string) disk.File {
-	return &processFile{File: f, fs: p, name: name, isLog: strings.Contains(name, logDir)}
+	opened := &processFile{File: f, fs: p, name: name, isLog: strings.Contains(name, logDir)}
+	p.files = append(p.files, opened)
+	return opened
 }
 
 func (p *processFS) changing(takes int64, do func() error) error {
@@ -129,10 +133,19 @@ func (p *processFS) MkdirAll(dir string) error {
 func (p *processFS) Rename(oldName, newName string) error {
 	return p.changing(p.quick(), func() error {
 		err := p.FS.Rename(oldName, newName)
-		if err == nil && p.m.lastWrite.name == oldName {
-			p.m.lastWrite.name = newName
+		if err != nil {
+			return err
 		}
-		return err
+		names := []*string{&p.m.lastWrite.name, &p.m.lastSynced.name}
+		for _, f := range p.files {
+			names = append(names, &f.name)
+		}
+		for _, name := range names {
+			if *name == oldName {
+				*name = newName
+			}
+		}
+		return nil
 	})
 }
 
@@ -152,6 +165,10 @@ func (p *processFS) SyncDir(dir string) error {
 type extent struct {
 	name     string
 	from, to int64
+}
+
+func (e extent) holds(name string, at int64) bool {
+	return e.name == name && at >= e.from && at < e.to
 }
 
 // processFile is an open file of one run.
@@ -199,6 +216,9 @@ func (f *processFile) Truncate(sizeBytes int64) error {
 }
 
 func (f *processFile) Sync() error {
+	if f.isLog {
+		f.fs.m.lastSynced = f.fs.m.lastWrite
+	}
 	takes := f.fs.w.about(f.fs.w.p.sync)
 	switch planted := f.fs.w.planted; {
 	case f.isLog && planted == plantNoSync, strings.HasPrefix(f.name, engineDir) && planted == plantNoDumpSync:

@@ -68,4 +68,6 @@
 //	  before it knew: it could never lead again
 //	CURRENT had no checksum: one flipped bit named another engine,   replica.TestEnginesRefuseADamagedCurrent
 //	  the right one was removed and an empty one opened
+//	a lease whose end was proposed was renewed when the clock went   lease.TestReportedLeaseStaysExpired
+//	  back, and the end took effect in spite of that
 package sim

@@ -46,10 +46,10 @@ type member struct {
 	// slow, and takes nothing at all, until then.
 	room                    int
 	slowUntil, stalledUntil int64
-	// lastWrite is the newest one to the log. rotten: a bit of the disk may read
-	// inverted.
-	lastWrite extent
-	rotten    bool
+	// lastWrite is the newest one to the log, lastSynced the newest that a sync
+	// was called for. rotten: a bit of the disk may read inverted.
+	lastWrite, lastSynced extent
+	rotten                bool
 
 	// What has to be there at the next start: the log's hard state and the
 	// applied index that are surely durable.

@@ -16,8 +16,9 @@ import (
 // mended when the member has stopped, as if its data came back from a good
 // copy; until then all other checks go on.
 //
-// The last append to the log is left out: after a power cut a flip there cannot
-// be told from a write that was torn, as package raftlog says.
+// The last append to the log is left out, and what is written behind it and not
+// synced: after a power cut a flip there cannot be told from a write that was
+// torn, as package raftlog says.
 func rot(w *world, r *process) {
 	m := r.m
 	name := w.anyFile(m)
@@ -33,7 +34,7 @@ func rot(w *world, r *process) {
 		return
 	}
 	at := w.rng.Int64N(size)
-	if last := m.lastWrite; name == last.name && at >= last.from && at < last.to {
+	if m.lastSynced.holds(name, at) || m.lastWrite.holds(name, at) {
 		return
 	}
 	if err := m.disk.Rot(name, at*8+w.rng.Int64N(8)); err != nil {
