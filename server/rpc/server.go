@@ -21,6 +21,11 @@ import (
 // on the wire, as in etcd.
 const requestOverheadBytes = 512 << 10
 
+// readBufferBytes is what each connection holds for as long as it lives. It has
+// room for the frames that say what comes; the bytes of values are read past it,
+// into buffers that live as long as their message. Those for writing are shared.
+const readBufferBytes = 4 << 10
+
 // Options are the limits of the API. Zero values are replaced by etcd's
 // defaults, given with each field.
 type Options struct {
@@ -125,6 +130,8 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 		grpc.MaxRecvMsgSize(s.o.MaxRequestBytes + requestOverheadBytes),
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.MaxConcurrentStreams(s.o.MaxConcurrentStreams),
+		grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(readBufferBytes),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: s.o.KeepAliveMinTime}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.o.KeepAliveInterval, Timeout: s.o.KeepAliveTimeout}),
 		grpc.ChainUnaryInterceptor(s.logSlow, s.metrics.grpc.UnaryServerInterceptor(), s.unary),
