@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"metastore.io/metastore/server/state"
@@ -31,9 +32,16 @@ type Options struct {
 	// OutboxBytes and OutboxEvents bound what waits in one stream before its
 	// watchers lag. Defaults: 2 MiB, 4096.
 	OutboxBytes, OutboxEvents int
+	// OutboxesBytes bounds what waits in all streams together, where what they
+	// share counts once. Beyond it a stream lags that has not sent all it was
+	// handed. Default: 256 MiB.
+	OutboxesBytes int64
 	// ReplayBytes bounds the history read, and sent as one response, by one
-	// step of a lagging watcher. Default: 1 MiB.
-	ReplayBytes int
+	// step of a lagging watcher. Default: 1 MiB. ReplaysBytes is for all streams
+	// together: the more replay at a time, the smaller are their steps, down to
+	// minReplayBytes. Default: 128 MiB.
+	ReplayBytes  int
+	ReplaysBytes int64
 	// ProgressInterval is how long a watcher with progress notifications stays
 	// without events before it gets one. Up to a tenth is added at random, so
 	// that watchers created together do not report together. Default: 10
@@ -41,7 +49,10 @@ type Options struct {
 	ProgressInterval time.Duration
 }
 
-const minProgressInterval = 100 * time.Millisecond
+const (
+	minProgressInterval = 100 * time.Millisecond
+	minReplayBytes      = 16 << 10
+)
 
 func (o Options) withDefaults() Options {
 	if o.OutboxBytes <= 0 {
@@ -50,8 +61,14 @@ func (o Options) withDefaults() Options {
 	if o.OutboxEvents <= 0 {
 		o.OutboxEvents = 4096
 	}
+	if o.OutboxesBytes <= 0 {
+		o.OutboxesBytes = 256 << 20
+	}
 	if o.ReplayBytes <= 0 {
 		o.ReplayBytes = 1 << 20
+	}
+	if o.ReplaysBytes <= 0 {
+		o.ReplaysBytes = 128 << 20
 	}
 	if o.ProgressInterval <= 0 {
 		o.ProgressInterval = 10 * time.Minute
@@ -95,6 +112,9 @@ type Hub struct {
 	done   chan struct{}
 	closed bool
 	stats  Stats
+	// unsent are the bytes of the revisions that streams hold and have not sent;
+	// replaying counts the streams that hold events of a replay.
+	unsent, replaying atomic.Int64
 	// matched is Publish's scratch: the watchers of the current revision.
 	matched []*watcher
 }
@@ -151,10 +171,14 @@ func (h *Hub) publish(r state.RevisionEvents) {
 			}
 		})
 	}
+	var held *revision
+	if len(h.matched) > 0 {
+		held = &revision{unsent: &h.unsent, bytes: int64(sizeBytes(r.Events))}
+	}
 	for i, w := range h.matched {
 		h.matched[i] = nil
 		out := es.of(w)
-		if !w.stream.offer(w, r.Rev, out) {
+		if !w.stream.offer(w, r.Rev, out, held) {
 			h.lag(w, r.Rev)
 		}
 	}

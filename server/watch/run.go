@@ -27,10 +27,8 @@ func (s *Stream) Run(ctx context.Context, send func(Response) error) error {
 	defer timer.Stop()
 	for {
 		items := s.take()
-		for i := range items {
-			if err := s.deliver(&items[i], send); err != nil {
-				return err
-			}
+		if err := s.deliverAll(items, send); err != nil {
+			return err
 		}
 		// Everything that these watchers were handed while they were live has
 		// been sent: take moved them here together with it.
@@ -71,7 +69,6 @@ var workToDo = func() chan struct{} { c := make(chan struct{}); close(c); return
 
 // take empties the box and takes over the watchers that began to lag.
 func (s *Stream) take() []item {
-	clear(s.spare)
 	if cap(s.spare) > keepItems {
 		s.spare = nil
 	}
@@ -79,6 +76,7 @@ func (s *Stream) take() []item {
 	defer s.mu.Unlock()
 	items := s.box
 	s.box, s.spare = s.spare[:0], items
+	s.sending = len(items) > 0
 	s.boxBytes, s.boxEvents, s.controls = 0, 0, 0
 	s.lag = append(s.lag, s.newLagging...)
 	clear(s.newLagging)
@@ -88,6 +86,19 @@ func (s *Stream) take() []item {
 		s.room = nil
 	}
 	return items
+}
+
+// deliverAll sends items, and holds the events of each until it is sent.
+func (s *Stream) deliverAll(items []item, send func(Response) error) error {
+	for i := range items {
+		if err := s.deliver(&items[i], send); err != nil {
+			releaseAll(items[i:])
+			return err
+		}
+		releaseAll(items[i : i+1])
+		items[i] = item{}
+	}
+	return nil
 }
 
 func (s *Stream) deliver(it *item, send func(Response) error) error {
@@ -124,7 +135,10 @@ func (s *Stream) replay(send func(Response) error) error {
 	for _, w := range group {
 		from = min(from, w.next)
 	}
-	next, err := s.read(src, group, from, to)
+	h := s.hub
+	defer h.replaying.Add(-1)
+	step := max(h.o.ReplaysBytes/h.replaying.Add(1), minReplayBytes)
+	next, err := s.read(src, group, from, to, int(min(step, int64(h.o.ReplayBytes))))
 	if err != nil {
 		for _, w := range group {
 			w.out = nil
@@ -177,12 +191,12 @@ func (s *Stream) nextGroup() (group []*watcher, src Source, to int64) {
 
 // read collects the events of the revisions from..to for the group, up to the
 // limit of a step, and returns the next revision to read. It advances nobody.
-func (s *Stream) read(src Source, group []*watcher, from, to int64) (int64, error) {
+func (s *Stream) read(src Source, group []*watcher, from, to int64, maxBytes int) (int64, error) {
 	x := newIndex()
 	for _, w := range group {
 		x.add(w)
 	}
-	next, err := src.History(from, to, s.hub.o.ReplayBytes, func(rev int64, evs []*mvccpb.Event) error {
+	next, err := src.History(from, to, maxBytes, func(rev int64, evs []*mvccpb.Event) error {
 		es := events{full: evs}
 		for i, ev := range evs {
 			x.match(ev.Kv.Key, func(w *watcher) {

@@ -72,7 +72,8 @@ type item struct {
 	rev  int64
 	w    *watcher // eventsItem
 	evs  []*mvccpb.Event
-	err  error // createdItem: why it was not
+	held *revision // that evs are of; held until they are sent
+	err  error     // createdItem: why it was not
 }
 
 // Stream is the sequence of responses to one client. Create, Cancel and
@@ -92,14 +93,16 @@ type Stream struct {
 	// stay within the hub's limits, or there is one revision's events only.
 	box                 []item
 	boxBytes, boxEvents int
-	controls            int
-	newLagging          []*watcher    // live until now; all their earlier events are in box or sent
-	room                chan struct{} // closed when controls drops; nil when nobody waits
-	wake                chan struct{} // holds one token when there may be work
-	done                chan struct{} // closed by Close
-	closeOnce           sync.Once
-	spare               []item     // Run's, the emptied box before
-	lag                 []*watcher // Run's: the watchers to replay, round robin
+	// sending: Run has not sent all that it took from the box.
+	sending    bool
+	controls   int
+	newLagging []*watcher    // live until now; all their earlier events are in box or sent
+	room       chan struct{} // closed when controls drops; nil when nobody waits
+	wake       chan struct{} // holds one token when there may be work
+	done       chan struct{} // closed by Close
+	closeOnce  sync.Once
+	spare      []item     // Run's, the emptied box before
+	lag        []*watcher // Run's: the watchers to replay, round robin
 }
 
 // NewStream opens a stream without watchers. Close it, or Run it.
@@ -273,10 +276,28 @@ func (s *Stream) Close() {
 			h.end(w)
 		}
 		clear(s.watchers)
+		s.dropBox()
 		delete(h.streams, s)
 		delete(h.asking, s)
 		h.stats.Sent += s.sent.Load()
 	})
+}
+
+// dropBox gives up what will not be sent any more.
+func (s *Stream) dropBox() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	releaseAll(s.box)
+	s.box, s.boxBytes, s.boxEvents = nil, 0, 0
+}
+
+// releaseAll lets go of the events that items hold.
+func releaseAll(items []item) {
+	for i := range items {
+		if r := items[i].held; r != nil {
+			r.release()
+		}
+	}
 }
 
 // open tells whether neither the stream nor the hub was closed. It holds Hub.mu.
@@ -310,8 +331,9 @@ func (s *Stream) awaitRoom(ctx context.Context) error {
 	}
 }
 
-// offer puts the events of one revision into the box, unless that is full.
-func (s *Stream) offer(w *watcher, rev int64, evs []*mvccpb.Event) bool {
+// offer puts events of one revision into the box, unless that is full, or
+// all boxes together are and this stream is behind.
+func (s *Stream) offer(w *watcher, rev int64, evs []*mvccpb.Event, held *revision) bool {
 	size := sizeBytes(evs)
 	o := &s.hub.o
 	s.mu.Lock()
@@ -319,7 +341,11 @@ func (s *Stream) offer(w *watcher, rev int64, evs []*mvccpb.Event) bool {
 	if s.boxEvents > 0 && (s.boxEvents+len(evs) > o.OutboxEvents || s.boxBytes+size > o.OutboxBytes) {
 		return false
 	}
-	s.box = append(s.box, item{kind: eventsItem, id: w.id, rev: rev, w: w, evs: evs})
+	if (s.boxEvents > 0 || s.sending) && s.hub.unsent.Load() > o.OutboxesBytes {
+		return false
+	}
+	held.hold()
+	s.box = append(s.box, item{kind: eventsItem, id: w.id, rev: rev, w: w, evs: evs, held: held})
 	s.boxEvents += len(evs)
 	s.boxBytes += size
 	s.signal()

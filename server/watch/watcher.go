@@ -2,6 +2,7 @@ package watch
 
 import (
 	"bytes"
+	"sync/atomic"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
@@ -121,6 +122,26 @@ func withoutPrev(ev *mvccpb.Event) *mvccpb.Event {
 		return ev
 	}
 	return &mvccpb.Event{Type: ev.Type, Kv: ev.Kv}
+}
+
+// revision counts who holds the events of one published revision: its bytes are
+// among the unsent ones while somebody does.
+type revision struct {
+	unsent *atomic.Int64
+	bytes  int64
+	holds  atomic.Int64
+}
+
+func (r *revision) hold() {
+	if r.holds.Add(1) == 1 {
+		r.unsent.Add(r.bytes)
+	}
+}
+
+func (r *revision) release() {
+	if r.holds.Add(-1) == 0 {
+		r.unsent.Add(-r.bytes)
+	}
 }
 
 // eventOverheadBytes is about what an event takes beside its key and values.
