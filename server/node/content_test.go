@@ -48,7 +48,7 @@ func contentOf(m *state.Machine) (content, error) {
 		return nil, err
 	}
 	c.add("hash %08x at %d, compacted %d", hash, rev, compact)
-	all, err := kv.Range([]byte{0}, nil, mvcc.RangeOptions{})
+	all, err := kv.Range([]byte{0}, []byte{0}, mvcc.RangeOptions{})
 	if err != nil {
 		return nil, err
 	}

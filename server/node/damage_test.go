@@ -24,6 +24,7 @@ var (
 // time the member comes up with exactly what was stored, or it stops with the
 // exit code for damage and a line that names the file and what to do. It never
 // serves anything else and never panics; with -v the place is printed before.
+// Check, which looks first, changes nothing, and finds all that a start finds.
 func TestDamage(t *testing.T) {
 	seed := *damageSeed
 	if seed == 0 {
@@ -191,24 +192,61 @@ func (d *storedDir) flip(t *testing.T, p place) (outcome, string) {
 	}
 	defer os.RemoveAll(dir) // a thousand copies are too much to keep to the end
 	flipBit(t, filepath.Join(dir, p.file), p.bit)
+	checked := d.check(t, dir)
+	if what := d.misjudged(checked, dir); what != "" {
+		return wrong, "check: " + what
+	}
 	found, err := readDir(d.config(dir))
 	if err == nil {
 		if diff := diffContent(found, d.truth); diff != "" {
 			return wrong, "it serves other data: " + diff
 		}
+		if checked != nil {
+			return recovered, "everything is there, and " + checked.Error()
+		}
 		return recovered, "everything is there"
 	}
-	var exit *ExitError
-	switch text := err.Error(); {
-	case !errors.As(err, &exit) || exit.Code != ExitCorrupt:
-		return wrong, "it stops, but not as damaged: " + text
-	case !strings.Contains(text, dir):
-		return wrong, "it does not name the file: " + text
-	case !strings.Contains(text, "replace"):
-		return wrong, "it does not say what to do: " + text
-	default:
-		return detected, text
+	if checked == nil {
+		return wrong, "check finds everything there, but the member stops: " + err.Error()
 	}
+	if what := d.misjudged(err, dir); what != "" {
+		return wrong, what
+	}
+	return detected, err.Error()
+}
+
+// misjudged tells how an error is not what damage has to end with, "" for none.
+func (d *storedDir) misjudged(err error, dir string) string {
+	var exit *ExitError
+	switch {
+	case err == nil:
+		return ""
+	case !errors.As(err, &exit) || exit.Code != ExitCorrupt:
+		return "it stops, but not as damaged: " + err.Error()
+	case !strings.Contains(err.Error(), dir):
+		return "it does not name the file: " + err.Error()
+	case !strings.Contains(err.Error(), "replace"):
+		return "it does not say what to do: " + err.Error()
+	}
+	return ""
+}
+
+// check is what Check finds, which must not change a byte and whose view of whole
+// data is the member's.
+func (d *storedDir) check(t *testing.T, dir string) error {
+	t.Helper()
+	before := hashDir(t, dir)
+	found, err := checkDir(t, dir)
+	if hashDir(t, dir) != before {
+		t.Errorf("check has changed %s", dir)
+	}
+	if err != nil {
+		return err
+	}
+	if diff := diffContent(found, d.truth); diff != "" {
+		return fmt.Errorf("other data: %s", diff)
+	}
+	return nil
 }
 
 func flipBit(t *testing.T, name string, bit int64) {

@@ -17,7 +17,7 @@ func (n *Node) forceNewCluster() error {
 	if err != nil {
 		return err
 	}
-	if err := replica.Replay(n.log, group, n.machine); err != nil {
+	if err := replica.Replay(n.log, group, n.machine, n.log.Group(group).LastIndex()); err != nil {
 		return fmt.Errorf("--force-new-cluster: %w", err)
 	}
 	if _, ok := n.machine.Member(self); !ok {

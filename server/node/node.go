@@ -131,15 +131,7 @@ func (n *Node) recover(ctx context.Context, t tlsConfigs) error {
 			return err
 		}
 	}
-	m := *n.dir.marker
-	cluster, _, err := m.ids()
-	if err != nil {
-		return exitf(ExitCorrupt, "the marker's IDs are not readable: %w", err)
-	}
-	if got := n.machine.ClusterID(); got != 0 && got != cluster {
-		return exitf(ExitForeign, "the data dir %s is marked as cluster %s but its engine holds cluster %x", n.c.DataDir, m.ClusterID, got)
-	}
-	if err := replica.Recover(n.log, group, n.machine); err != nil {
+	if err := n.matchUp(); err != nil {
 		return err
 	}
 	if ready && n.c.ForceNewCluster {
@@ -150,8 +142,22 @@ func (n *Node) recover(ctx context.Context, t tlsConfigs) error {
 	if err := n.defragment(); err != nil {
 		return err
 	}
+	m := *n.dir.marker
 	m.Starts++
 	return n.dir.writeMarker(m)
+}
+
+// matchUp makes sure that marker, log and state belong together.
+func (n *Node) matchUp() error {
+	m := n.dir.marker
+	cluster, _, err := m.ids()
+	if err != nil {
+		return exitf(ExitCorrupt, "the marker's IDs are not readable: %w", err)
+	}
+	if got := n.machine.ClusterID(); got != 0 && got != cluster {
+		return exitf(ExitForeign, "the data dir %s is marked as cluster %s but its engine holds cluster %x", n.c.DataDir, m.ClusterID, got)
+	}
+	return replica.Recover(n.log, group, n.machine)
 }
 
 // openStorage opens log, engine and state.
@@ -165,12 +171,19 @@ func (n *Node) openStorage() error {
 
 // openEngine opens the log and the engine that openMachine then takes.
 func (n *Node) openEngine() (e engine.Engine, err error) {
-	n.log, err = raftlog.Open(raftlog.Options{FS: n.dir.fs, Dir: n.path(logDir), Logger: n.c.Logger})
-	if err != nil {
-		return nil, fmt.Errorf("open the log: %w", err)
+	if err := n.openLog(); err != nil {
+		return nil, err
 	}
 	n.engines, e, err = replica.OpenEngines(n.dir.fs, n.path(engineDir), n.opener())
 	return e, err
+}
+
+func (n *Node) openLog() (err error) {
+	n.log, err = raftlog.Open(raftlog.Options{FS: n.dir.fs, Dir: n.path(logDir), Logger: n.c.Logger})
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	return nil
 }
 
 func (n *Node) openMachine(e engine.Engine) (err error) {

@@ -64,6 +64,8 @@ type Log struct {
 	compactions []*Group
 	failure     error // set once, for good
 
+	torn TornTail // set by Open
+
 	// The rest is owned by the goroutine in Open, Append or Close.
 
 	segments    []*segment // live, ascending without gaps; the last is written to
@@ -89,6 +91,21 @@ func (l *Log) Group(id GroupID) *Group {
 
 // SizeBytes is the length of the live segments' files.
 func (l *Log) SizeBytes() int64 { return l.sizeBytes.Load() }
+
+// TornTail is where the log ended, when it was opened, in an append that the
+// process before it did not come to finish. It was no loss: that Append had not
+// returned.
+type TornTail struct {
+	File   string // "": there was none
+	Offset int64
+}
+
+// TornTail tells what Open has cut.
+func (l *Log) TornTail() TornTail { return l.torn }
+
+// Segments are the number of live segments. The caller is the goroutine in
+// Append.
+func (l *Log) Segments() int { return len(l.segments) }
 
 // Append writes and syncs all writes at once: when it returns nil they are
 // durable and readers see them. After an error the log is poisoned.

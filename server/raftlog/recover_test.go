@@ -153,6 +153,13 @@ func TestRecovery(t *testing.T) {
 				return
 			}
 			must(t, err)
+			begun := TornTail{}
+			if tt.lost > 0 && name != "last append is zeros" {
+				begun = TornTail{File: a[last].seg, Offset: a[last].start}
+			}
+			if got := l.TornTail(); got != begun && name != "the mark behind the last append damaged" {
+				t.Errorf("it tells the torn tail %+v, want %+v", got, begun)
+			}
 			checkWritable(t, d, l, count-tt.lost)
 		})
 	}

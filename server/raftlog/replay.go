@@ -106,6 +106,9 @@ func (r *replayer) record(at int64, lowest, highest uint64) (h recordHeader, pay
 // damage, or the remains of one append, which it zeroes.
 func (r *replayer) cutTornTail() error {
 	torn := r.log.next
+	if err := r.noteTornTail(torn); err != nil {
+		return err
+	}
 	// No more appends than headers fit behind the first one.
 	highest := torn + uint64(r.seg.sizeBytes/recordHeaderBytes)
 	remainsEnd := r.seg.end
@@ -129,6 +132,24 @@ func (r *replayer) cutTornTail() error {
 		}
 		remainsEnd = max(remainsEnd, at+h.sizeBytes())
 	}
+}
+
+// noteTornTail remembers where an append begins of which some was written: a
+// record that verifies, or the header of one that does not.
+func (r *replayer) noteTornTail(torn uint64) error {
+	begun := r.badAt > r.seg.end
+	if !begun && r.badAt+recordHeaderBytes <= r.seg.sizeBytes {
+		b, err := r.win.bytes(r.badAt, recordHeaderBytes)
+		if err != nil {
+			return err
+		}
+		h, ok := decodeRecordHeader(b)
+		begun = ok && h.number == torn
+	}
+	if begun {
+		r.log.torn = TornTail{File: r.seg.name, Offset: r.seg.end}
+	}
+	return nil
 }
 
 // nextCandidate is the first offset from at on where a record header would

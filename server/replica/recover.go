@@ -51,31 +51,64 @@ func Recover(log *raftlog.Log, g raftlog.GroupID, m *state.Machine) error {
 	}})
 }
 
-// replayBytes bounds the entries that Replay holds at a time.
+// replayBytes bounds the entries that Replay and CheckLog hold at a time.
 const replayBytes = 4 << 20
 
-// Replay applies everything that the log holds, committed or not. It is for a
-// member that is to go on alone: what it has is all that there is.
-func Replay(log *raftlog.Log, g raftlog.GroupID, m *state.Machine) error {
-	group := log.Group(g)
-	for {
-		next, _ := m.Applied()
-		next++
-		if next > group.LastIndex() {
-			return nil
+// Replay applies what the log holds up to an index, committed or not; what is
+// not applied yet and committed has to be in that range. It is for a member that
+// goes on alone, or that only looks at what it has.
+func Replay(log *raftlog.Log, g raftlog.GroupID, m *state.Machine, last uint64) error {
+	applied, _ := m.Applied()
+	return eachRun(log.Group(g), applied+1, last, func(entries []state.Entry) error {
+		if _, err := m.Apply(entries); err != nil {
+			return fmt.Errorf("apply entries from %d: %w", entries[0].Index, err)
 		}
-		stored, err := group.Entries(next, group.LastIndex()+1, replayBytes)
+		return nil
+	})
+}
+
+// CheckLog reads all entries of a log again that Recover has accepted, and
+// decodes them; and it looks whether the hard state can be theirs.
+func CheckLog(log *raftlog.Log, g raftlog.GroupID) error {
+	group := log.Group(g)
+	first, last := group.FirstIndex(), group.LastIndex()
+	var term uint64
+	err := eachRun(group, first, last, func(entries []state.Entry) error {
+		for _, e := range entries {
+			if e.Term < term {
+				return fmt.Errorf("%w: entry %d is of term %d, the one before of term %d", ErrLogBroken, e.Index, e.Term, term)
+			}
+			term = e.Term
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	hard := group.HardState()
+	if hard.GetCommit() > last || hard.GetTerm() < term {
+		return fmt.Errorf("%w: commit index %d and term %d with a log up to index %d of term %d", ErrLogBroken, hard.GetCommit(), hard.GetTerm(), last, term)
+	}
+	return nil
+}
+
+// eachRun decodes entries from first to last, a bounded number at a time.
+func eachRun(group *raftlog.Group, first, last uint64, fn func([]state.Entry) error) error {
+	for first <= last {
+		stored, err := group.Entries(first, last+1, replayBytes)
 		if err != nil {
-			return fmt.Errorf("read the log from %d: %w", next, err)
+			return fmt.Errorf("read the log from %d: %w", first, err)
 		}
 		entries := make([]state.Entry, len(stored))
 		for i, e := range stored {
 			if entries[i], _, err = decodeEntry(e); err != nil {
-				return fmt.Errorf("decode entry %d: %w", e.GetIndex(), err)
+				return fmt.Errorf("%w: entry %d does not decode: %w", ErrLogBroken, e.GetIndex(), err)
 			}
 		}
-		if _, err := m.Apply(entries); err != nil {
-			return fmt.Errorf("apply entries from %d: %w", next, err)
+		if err := fn(entries); err != nil {
+			return err
 		}
+		first += uint64(len(stored))
 	}
+	return nil
 }

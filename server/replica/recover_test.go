@@ -82,3 +82,41 @@ func TestDamageOfAReadEntryIsTold(t *testing.T) {
 		t.Errorf("the replica says %v", err)
 	}
 }
+
+// A log whose records all verify and that no raft can have written is found.
+func TestCheckLog(t *testing.T) {
+	one := uint64(1)
+	entry := func(index, term uint64, data string) *raftpb.Entry {
+		return &raftpb.Entry{Index: &index, Term: &term, Data: []byte(data)}
+	}
+	whole := string(state.EncodeCommands(state.Origin{}, 1, nil))
+	for name, c := range map[string]struct {
+		term, commit uint64
+		entries      []*raftpb.Entry
+		want         string
+	}{
+		"whole":            {1, 2, []*raftpb.Entry{entry(1, 1, ""), entry(2, 1, whole)}, ""},
+		"nothing":          {1, 0, nil, ""},
+		"commit too far":   {1, 3, []*raftpb.Entry{entry(1, 1, ""), entry(2, 1, "")}, "commit index 3"},
+		"term too low":     {1, 1, []*raftpb.Entry{entry(1, 2, "")}, "term 2"},
+		"terms that fall":  {3, 1, []*raftpb.Entry{entry(1, 2, ""), entry(2, 1, "")}, "entry 2 is of term 1"},
+		"not decodable":    {1, 1, []*raftpb.Entry{entry(1, 1, "nonsense")}, "entry 1 does not decode"},
+		"unknown to apply": {1, 1, []*raftpb.Entry{{Index: &one, Term: &one, Type: raftpb.EntryConfChangeV2.Enum()}}, "entry 1 does not decode"},
+	} {
+		f := memdisk.New(1)
+		log, err := raftlog.Open(raftlog.Options{FS: f, Dir: "log", SegmentSizeBytes: 8 << 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = log.Append([]raftlog.Write{{Group: logGroup, HardState: &raftpb.HardState{Term: &c.term, Commit: &c.commit}, Durable: true, Entries: c.entries}})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		switch err := CheckLog(log, logGroup); {
+		case c.want == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case c.want != "" && (!errors.Is(err, ErrLogBroken) || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+	}
+}

@@ -47,6 +47,7 @@ func (o Opener) open(dir string) (*rocks, error) {
 		return nil, err
 	}
 	defer s.destroy()
+	s.opts.SetDisableAutoCompactions(o.noCompaction)
 	if err := logTo(s.opts, o.Logger); err != nil {
 		return nil, err
 	}

@@ -16,6 +16,9 @@ type Opener struct {
 	Options Options
 	// Logger may be nil.
 	Logger *slog.Logger
+
+	// noCompaction leaves table files as they are.
+	noCompaction bool
 }
 
 // Name is the engine's name in flags and markers.
@@ -30,4 +33,19 @@ func (o Opener) withDefaults() (Opener, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return o, o.Options.Validate()
+}
+
+// Inspector opens databases that must not change, verifies all their files and
+// gives them as engines that can be written to: what is written, and RocksDB's
+// own work at an opening, goes to Scratch, a folder of the caller's that holds
+// links to the table files, which RocksDB never writes to once they are made,
+// and copies of the small files.
+//
+// Its read-only mode would not do: what the log holds beyond the tables could
+// not be applied.
+type Inspector struct {
+	Opener
+	// Scratch is what error texts may name instead of the folder above the
+	// database's.
+	Scratch string
 }

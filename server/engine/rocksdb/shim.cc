@@ -120,6 +120,12 @@ void ms_compact(rocksdb_t* db, rocksdb_column_family_handle_t* cf, char** err) {
   SetError(db->rep->CompactRange(o, cf->rep, nullptr, nullptr), err);
 }
 
+void ms_verify(rocksdb_t* db, char** err) {
+  ReadOptions o;
+  o.fill_cache = false;
+  SetError(db->rep->VerifyChecksum(o), err);
+}
+
 const void* ms_snapshot(rocksdb_t* db) { return db->rep->GetSnapshot(); }
 
 void ms_release(rocksdb_t* db, const void* snapshot) {

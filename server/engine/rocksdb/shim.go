@@ -90,6 +90,12 @@ func (h *handle) flush() error {
 	return takeError(text)
 }
 
+func (h *handle) verify() error {
+	var text *C.char
+	C.ms_verify(h.db, &text)
+	return takeError(text)
+}
+
 func (h *handle) compact(s engine.Space) error {
 	var text *C.char
 	C.ms_compact(h.db, h.cfs[s], &text)

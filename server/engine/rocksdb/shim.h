@@ -29,6 +29,9 @@ void ms_flush(rocksdb_t* db, rocksdb_column_family_handle_t** cfs, size_t n, cha
 // ms_compact rewrites a whole column family.
 void ms_compact(rocksdb_t* db, rocksdb_column_family_handle_t* cf, char** err);
 
+// ms_verify compares all blocks of all table files with their checksums.
+void ms_verify(rocksdb_t* db, char** err);
+
 // ms_snapshot and ms_release open and close a snapshot. Reads take NULL for
 // the newest state.
 const void* ms_snapshot(rocksdb_t* db);
