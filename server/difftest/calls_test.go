@@ -175,7 +175,7 @@ func (e awaitExpiry) play(ctx context.Context, s *side) answer {
 		if err != nil {
 			return answer{err: err}
 		}
-		if r.TTL < 0 {
+		if r.TTL < 0 && r.GrantedTTL == 0 { // and not just overdue
 			cleanHeader(r.Header)
 			return answer{messages: []proto.Message{r}}
 		}

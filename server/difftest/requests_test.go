@@ -98,14 +98,18 @@ func (g *generator) put() *pb.PutRequest {
 	r := &pb.PutRequest{Key: g.key(), PrevKv: g.chance(30)}
 	switch g.rng.IntN(10) {
 	case 0:
-		r.IgnoreValue = true
+		if r.IgnoreValue = true; g.chance(10) {
+			r.Value = g.value() // refused
+		}
 	case 1:
 	default:
 		r.Value = g.value()
 	}
 	switch g.rng.IntN(10) {
 	case 0:
-		r.IgnoreLease = true
+		if r.IgnoreLease = true; g.chance(10) {
+			r.Lease = g.lease()
+		}
 	case 1, 2, 3:
 		r.Lease = g.lease()
 	}

@@ -233,7 +233,7 @@ func (r *metamorphic) read() {
 	r.ops++
 	r.reads++
 	if r.fate.IntN(5) == 0 {
-		q := r.gen.txn(1, true)
+		q := r.gen.txn(0, true)
 		sameAnswer(r, q, (*state.Machine).ReadTxn)
 		return
 	}

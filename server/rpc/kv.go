@@ -131,26 +131,14 @@ func (s *kvServer) readTxn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnRespon
 // local state: every range of it says so, and there is one. Compares alone have
 // nothing to say it with, and get the newest state.
 func allSerializable(r *pb.TxnRequest) bool {
-	ranges, serializable := countRanges(r)
-	return ranges > 0 && ranges == serializable
-}
-
-func countRanges(r *pb.TxnRequest) (ranges, serializable int) {
 	for _, ops := range [][]*pb.RequestOp{r.Success, r.Failure} {
 		for _, op := range ops {
-			if rr := op.GetRequestRange(); rr != nil {
-				ranges++
-				if rr.Serializable {
-					serializable++
-				}
-			}
-			if t := op.GetRequestTxn(); t != nil {
-				n, m := countRanges(t)
-				ranges, serializable = ranges+n, serializable+m
+			if !op.GetRequestRange().GetSerializable() {
+				return false
 			}
 		}
 	}
-	return ranges, serializable
+	return len(r.Success)+len(r.Failure) > 0
 }
 
 // Compact answers when the compaction is decided: from then on no reader sees

@@ -154,13 +154,11 @@ func (s *leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLive
 	resp := &pb.LeaseTimeToLiveResponse{Header: s.headerAt(m.KV().Rev()), ID: r.ID}
 	granted, ok := m.Leases().Lookup(lease.ID(r.ID))
 	if !ok {
-		resp.TTL = -1
-		return resp, nil
+		return s.noLease(ctx, r.ID)
 	}
 	left, err := s.b.LeaseRemaining(ctx, lease.ID(r.ID))
 	if errors.Is(err, lease.ErrNotFound) {
-		resp.TTL = -1
-		return resp, nil
+		return s.noLease(ctx, r.ID)
 	}
 	if err != nil {
 		return nil, wireError(err)
@@ -171,6 +169,17 @@ func (s *leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLive
 		return resp, fresh()
 	}
 	return resp, nil
+}
+
+// noLease tells that there is no lease, at a revision that is not before the one
+// in which it took its keys along: it may have gone this moment, a little before
+// that revision can be read.
+func (s *leaseServer) noLease(ctx context.Context, id int64) (*pb.LeaseTimeToLiveResponse, error) {
+	m, err := s.readable(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.LeaseTimeToLiveResponse{Header: s.headerAt(m.KV().Rev()), ID: id, TTL: -1}, nil
 }
 
 func (s *leaseServer) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {

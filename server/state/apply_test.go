@@ -356,7 +356,7 @@ func TestReadTxnRefusesWrites(t *testing.T) {
 	if _, err := m.ReadTxn(write); err == nil {
 		t.Error("it was answered")
 	}
-	if !IsReadOnly(&pb.TxnRequest{Success: []*pb.RequestOp{opTxn(&pb.TxnRequest{Failure: []*pb.RequestOp{opRange(&pb.RangeRequest{})}})}}) {
-		t.Error("a nested range counts as writing")
+	if IsReadOnly(&pb.TxnRequest{Success: []*pb.RequestOp{opTxn(&pb.TxnRequest{Failure: []*pb.RequestOp{opRange(&pb.RangeRequest{})}})}}) {
+		t.Error("a nested transaction counts as reading")
 	}
 }

@@ -152,7 +152,7 @@ func (d *differ) step() {
 		r := g.rangeRequest()
 		read(d, r, d.etcd.kv.Range, d.m.Range)
 	case n < 890:
-		r := g.txn(2, true)
+		r := g.txn(0, true)
 		read(d, r, d.etcd.kv.Txn, d.m.ReadTxn)
 	case n < 900:
 		d.catchUp()

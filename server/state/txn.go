@@ -124,21 +124,17 @@ func checkRevision(rev, current, compacted int64) error {
 	return nil
 }
 
-// IsReadOnly tells whether a transaction holds ranges only, nested ones
-// included, so that ReadTxn answers it without a proposal.
+// IsReadOnly tells whether ReadTxn answers a transaction without a proposal: it
+// holds ranges only. One with a transaction nested in it counts as writing, as in
+// etcd, also when that has ranges only: while there is a CORRUPT alarm, it is
+// refused.
 func IsReadOnly(t *pb.TxnRequest) bool {
 	return rangesOnly(t.Success) && rangesOnly(t.Failure)
 }
 
 func rangesOnly(ops []*pb.RequestOp) bool {
 	for _, op := range ops {
-		switch o := op.Request.(type) {
-		case *pb.RequestOp_RequestRange:
-		case *pb.RequestOp_RequestTxn:
-			if !IsReadOnly(o.RequestTxn) {
-				return false
-			}
-		default:
+		if op.GetRequestRange() == nil {
 			return false
 		}
 	}
@@ -169,54 +165,19 @@ func readTxn(view pinned, t *pb.TxnRequest, compacted int64) (*pb.TxnResponse, e
 	if err != nil {
 		return nil, err
 	}
-	if err := checkRanges(b, view.rev, compacted); err != nil {
-		return nil, err
-	}
-	resp, err := readBranch(view, b)
-	if err != nil {
-		return nil, err
-	}
-	resp.Header.Revision = view.rev
-	return resp, nil
-}
-
-// checkRanges keeps etcd's order of errors: any bad revision is found before
-// anything is read.
-func checkRanges(b *branch, current, compacted int64) error {
-	nested := b.nested
-	for _, op := range b.ops {
-		if r := op.GetRequestRange(); r != nil {
-			if err := checkRevision(r.Revision, current, compacted); err != nil {
-				return err
-			}
-		} else {
-			if err := checkRanges(nested[0], current, compacted); err != nil {
-				return err
-			}
-			nested = nested[1:]
+	for _, op := range b.ops { // any bad revision is found before anything is read, as in etcd
+		if err := checkRevision(op.GetRequestRange().Revision, view.rev, compacted); err != nil {
+			return nil, err
 		}
 	}
-	return nil
-}
-
-func readBranch(view pinned, b *branch) (*pb.TxnResponse, error) {
 	resp := newTxnResponse(b)
-	nested := b.nested
+	resp.Header.Revision = view.rev
 	for i, op := range b.ops {
-		if r := op.GetRequestRange(); r != nil {
-			rr, err := rangeFrom(view, r)
-			if err != nil {
-				return nil, err
-			}
-			resp.Responses[i] = rangeOp(rr)
-			continue
-		}
-		inner, err := readBranch(view, nested[0])
+		r, err := rangeFrom(view, op.GetRequestRange())
 		if err != nil {
 			return nil, err
 		}
-		nested = nested[1:]
-		resp.Responses[i] = txnOp(inner)
+		resp.Responses[i] = rangeOp(r)
 	}
 	return resp, nil
 }
