@@ -10,6 +10,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -70,7 +72,7 @@ type method struct {
 }
 
 // methods has every call of etcd's services, by full name.
-var methods = readMethods(pb.File_rpc_proto)
+var methods = readMethods(pb.File_rpc_proto, v3lockpb.File_v3lock_proto, v3electionpb.File_v3election_proto)
 
 func readMethods(files ...protoreflect.FileDescriptor) map[string]method {
 	all := map[string]method{}

@@ -46,7 +46,7 @@ const (
 )
 
 // startSides starts etcd, which is the first, and a member of each engine.
-func startSides(t *testing.T, l limits) []*side {
+func startSides(t testing.TB, l limits) []*side {
 	t.Helper()
 	sides := []*side{startEtcd(t, l)}
 	for _, engine := range engines() {
@@ -69,7 +69,7 @@ func engines() []string {
 
 // dataDir is a folder in memory where there is one: what is compared are
 // answers, not what disks keep.
-func dataDir(t *testing.T) string {
+func dataDir(t testing.TB) string {
 	t.Helper()
 	if dir, err := os.MkdirTemp("/dev/shm", "difftest"); err == nil {
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
@@ -79,7 +79,7 @@ func dataDir(t *testing.T) string {
 }
 
 // clientURL is where a server with its data in dir listens.
-func (l limits) clientURL(t *testing.T, dir string) url.URL {
+func (l limits) clientURL(t testing.TB, dir string) url.URL {
 	t.Helper()
 	if !l.tcp {
 		return url.URL{Scheme: "unix", Path: filepath.Join(dir, "socket")}
@@ -95,7 +95,7 @@ func (l limits) clientURL(t *testing.T, dir string) url.URL {
 // peerURL is for a member that has no peers.
 var peerURL = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
 
-func startEtcd(t *testing.T, l limits) *side {
+func startEtcd(t testing.TB, l limits) *side {
 	t.Helper()
 	cfg := embed.NewConfig()
 	dir := dataDir(t)
@@ -120,7 +120,7 @@ func startEtcd(t *testing.T, l limits) *side {
 	return &side{name: "etcd", addr: u.Host + u.Path}
 }
 
-func startMember(t *testing.T, engine string, l limits) *side {
+func startMember(t testing.TB, engine string, l limits) *side {
 	t.Helper()
 	c, dir := node.DefaultConfig(), dataDir(t)
 	c.StorageEngine, c.DataDir = engine, filepath.Join(dir, "data")
@@ -151,7 +151,7 @@ func startMember(t *testing.T, engine string, l limits) *side {
 }
 
 // dial connects without the retries of etcd's client.
-func dial(t *testing.T, addr string, options ...grpc.DialOption) *grpc.ClientConn {
+func dial(t testing.TB, addr string, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	if filepath.IsAbs(addr) {
 		addr = "unix:" + addr

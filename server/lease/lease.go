@@ -60,11 +60,10 @@ type entry struct {
 	slot int
 }
 
+// ttl is exact: MaxTTLSeconds, and an extension of some years, still are a
+// duration.
 func (e *entry) ttl() time.Duration {
-	// MaxTTLSeconds is near the greatest duration; whatever is beyond a century
-	// need not be exact.
-	const century = 100 * 365 * 24 * time.Hour
-	return min(time.Duration(min(e.TTLSeconds, int64(century/time.Second)))*time.Second, century)
+	return time.Duration(min(e.TTLSeconds, MaxTTLSeconds)) * time.Second
 }
 
 // Registry holds the leases of one group.

@@ -12,13 +12,13 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 )
 
-// clusterServer is etcdserverpb.Cluster. Its headers have no revision, as
-// etcd's, and URLs are looked at before permissions.
+// clusterServer is etcdserverpb.Cluster. Its headers have no revision, as etcd's.
 type clusterServer struct {
 	*Server
 	pb.UnsafeClusterServer
 }
 
+// MemberAdd looks at URLs before it looks at permissions, as etcd does.
 func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
 	urls, err := types.NewURLs(r.PeerURLs)
 	if err != nil {
@@ -67,13 +67,22 @@ func (s *clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRe
 	return &pb.MemberPromoteResponse{Header: s.header(), Members: wireMembers(members)}, nil
 }
 
+// MemberUpdate looks at URLs last. Bad ones it refuses where etcd takes them, and
+// can not start again.
 func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
-	urls, err := types.NewURLs(r.PeerURLs)
-	if err != nil {
-		return nil, rpctypes.ErrGRPCMemberBadURLs
-	}
 	if err := s.allowAdmin(ctx); err != nil {
 		return nil, err
+	}
+	urls, err := types.NewURLs(r.PeerURLs)
+	if err != nil {
+		m, err := s.readable(ctx, false)
+		if err != nil {
+			return nil, err
+		}
+		if _, known := m.Member(r.ID); !known {
+			return nil, rpctypes.ErrGRPCMemberNotFound
+		}
+		return nil, rpctypes.ErrGRPCMemberBadURLs
 	}
 	m := &pb.Member{ID: r.ID, PeerURLs: urls.StringSlice()}
 	if _, err := s.propose(ctx, state.KindMemberUpdate, m); err != nil {

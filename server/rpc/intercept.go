@@ -50,11 +50,6 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	if err != nil {
 		return err
 	}
-	if info.FullMethod == pb.Maintenance_Snapshot_FullMethodName {
-		if err := s.allowCall(ss.Context(), &pb.SnapshotRequest{}); err != nil {
-			return err
-		}
-	}
 	if !needsLeader {
 		return next(srv, ss)
 	}

@@ -43,6 +43,9 @@ func (s *maintenanceServer) Status(context.Context, *pb.StatusRequest) (*pb.Stat
 }
 
 func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+	if err := checkAlarm(r); err != nil {
+		return nil, err
+	}
 	m, err := s.propose(ctx, state.KindAlarm, r)
 	if err != nil {
 		return nil, err

@@ -16,8 +16,11 @@ const maxSnapshots = 4
 // Snapshot sends the state of this member as a database of etcd's. The view is
 // frozen only until its file is written, so that a slow client holds up no
 // compaction.
-func (s *maintenanceServer) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamingServer[pb.SnapshotResponse]) error {
+func (s *maintenanceServer) Snapshot(r *pb.SnapshotRequest, stream grpc.ServerStreamingServer[pb.SnapshotResponse]) error {
 	ctx := stream.Context()
+	if err := s.allowCall(ctx, r); err != nil {
+		return err
+	}
 	select {
 	case s.snapshots <- struct{}{}:
 		defer func() { <-s.snapshots }()

@@ -54,6 +54,14 @@ func checkDeleteRange(r *pb.DeleteRangeRequest) error {
 	return nil
 }
 
+// checkAlarm refuses an action that there is not, where etcd panics.
+func checkAlarm(r *pb.AlarmRequest) error {
+	if _, ok := pb.AlarmRequest_AlarmAction_name[int32(r.Action)]; !ok {
+		return status.Errorf(codes.InvalidArgument, "etcdserver: unknown alarm action %v", r.Action)
+	}
+	return nil
+}
+
 // checkTxn checks a transaction whose longest list may have maxOps entries;
 // those nested in it may have what its own longest list leaves.
 func checkTxn(r *pb.TxnRequest, maxOps int) error {
