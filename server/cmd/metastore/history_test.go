@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -68,14 +69,25 @@ type round struct {
 
 func (r *round) key(i int) string { return fmt.Sprintf("h/%d/%d", r.n, i) }
 
+// door is where a client asks: at one member or at any of several.
+type door struct {
+	kv       clientv3.KV
+	answered atomic.Int64
+	mu       sync.Mutex
+	// took is how long each answer took. Guarded by mu.
+	took []time.Duration
+}
+
 // history is what concurrent clients of one cluster ask and hear. Rounds of
 // keys keep each key's history short: a check of it takes exponential time.
 type history struct {
-	t      *testing.T
-	client *clientv3.Client
-	began  time.Time
-	stop   context.CancelFunc
-	ctx    context.Context
+	t *testing.T
+	// any leads to all members, doors to one each.
+	any   *door
+	doors map[*member]*door
+	began time.Time
+	stop  context.CancelFunc
+	ctx   context.Context
 	// workers ask, settlers check rounds.
 	workers, settlers sync.WaitGroup
 	values            atomic.Int64
@@ -91,15 +103,35 @@ type history struct {
 	failed  error
 }
 
-// startHistory has clients work at the members until end.
+// startHistory has clients work until end; each asks whichever member answers.
 func startHistory(t *testing.T, workers int, members ...*member) *history {
 	t.Helper()
-	h := &history{t: t, client: client(t, members...), began: time.Now(), settled: map[string]map[string]bool{}, now: newRound(0)}
+	h := newHistory(t, members)
+	for range workers {
+		h.workers.Go(func() { h.work(h.any) })
+	}
+	return h
+}
+
+// startHistoryAtEach has some clients work at each member, and at no other.
+func startHistoryAtEach(t *testing.T, workers int, members ...*member) *history {
+	t.Helper()
+	h := newHistory(t, members)
+	for _, m := range members {
+		d := &door{kv: client(t, m)}
+		h.doors[m] = d
+		for range workers {
+			h.workers.Go(func() { h.work(d) })
+		}
+	}
+	return h
+}
+
+func newHistory(t *testing.T, members []*member) *history {
+	t.Helper()
+	h := &history{t: t, any: &door{kv: client(t, members...)}, doors: map[*member]*door{}, began: time.Now(), settled: map[string]map[string]bool{}, now: newRound(0)}
 	h.patience.Store(int64(10 * time.Second))
 	h.ctx, h.stop = context.WithCancel(context.Background())
-	for range workers {
-		h.workers.Go(h.work)
-	}
 	t.Cleanup(h.end)
 	return h
 }
@@ -110,7 +142,7 @@ func (h *history) clock() int64 { return int64(time.Since(h.began)) }
 
 // work is one client: after an answer that did not come it reads until it is
 // heard again, so that an outage leaves few calls of unknown outcome.
-func (h *history) work() {
+func (h *history) work(d *door) {
 	guess := map[string]string{}
 	deaf := false
 	for h.ctx.Err() == nil {
@@ -119,7 +151,7 @@ func (h *history) work() {
 		r.calls.Add(1)
 		h.mu.Unlock()
 		c := h.choose(r.key(rand.IntN(keysOfRound)), guess, deaf)
-		h.ask(r, c)
+		h.ask(d, r, c)
 		r.calls.Done()
 		deaf = !c.known
 		if c.known && c.kind != callDelete {
@@ -158,11 +190,11 @@ func (h *history) choose(key string, guess map[string]string, deaf bool) *call {
 }
 
 // ask makes a call and files it.
-func (h *history) ask(r *round, c *call) {
+func (h *history) ask(d *door, r *round, c *call) {
 	ctx, cancel := context.WithTimeout(h.ctx, time.Duration(h.patience.Load()))
 	defer cancel()
 	c.begin = h.clock()
-	err := c.do(ctx, h.client)
+	err := c.do(ctx, d.kv)
 	c.end, c.known = h.clock(), err == nil
 	if !c.known {
 		h.unknown.Add(1)
@@ -172,6 +204,7 @@ func (h *history) ask(r *round, c *call) {
 		c.end = math.MaxInt64
 	} else {
 		h.acked.Add(1)
+		d.note(time.Duration(c.end - c.begin))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -222,7 +255,7 @@ func (h *history) settle(r *round) {
 	for i := range keysOfRound {
 		final := &call{kind: callGet, key: r.key(i)}
 		for {
-			h.ask(r, final)
+			h.ask(h.any, r, final)
 			if final.known {
 				break
 			}
@@ -303,11 +336,49 @@ func (h *history) verify(members ...*member) {
 // progress waits for further answers.
 func (h *history) progress(n int64) {
 	h.t.Helper()
-	before := h.acked.Load()
+	h.further(n, "a member", &h.acked)
+}
+
+// progressAt waits for further answers of each of the members.
+func (h *history) progressAt(n int64, members ...*member) {
+	h.t.Helper()
+	for _, m := range members {
+		h.further(n, m.name, &h.doors[m].answered)
+	}
+}
+
+func (h *history) further(n int64, who string, answered *atomic.Int64) {
+	h.t.Helper()
+	before := answered.Load()
 	eventually(h.t, 60*time.Second, func() error {
-		if got := h.acked.Load() - before; got < n {
-			return fmt.Errorf("%d of %d further calls were answered", got, n)
+		if got := answered.Load() - before; got < n {
+			return fmt.Errorf("%s answered %d of %d further calls", who, got, n)
 		}
 		return nil
 	})
+}
+
+func (d *door) note(took time.Duration) {
+	d.answered.Add(1)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.took = append(d.took, took)
+}
+
+// pace tells how long the members took to answer since it was last asked.
+func (h *history) pace(members ...*member) string {
+	var took []time.Duration
+	for _, m := range members {
+		d := h.doors[m]
+		d.mu.Lock()
+		took = append(took, d.took...)
+		d.took = nil
+		d.mu.Unlock()
+	}
+	if len(took) == 0 {
+		return "no answer"
+	}
+	slices.Sort(took)
+	at := func(share int) time.Duration { return took[len(took)*share/1000].Round(100 * time.Microsecond) }
+	return fmt.Sprintf("%d answers, p50 %s, p99 %s, the slowest %s", len(took), at(500), at(990), took[len(took)-1].Round(time.Millisecond))
 }

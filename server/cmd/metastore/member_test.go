@@ -60,13 +60,17 @@ type member struct {
 	t            *testing.T
 	name, dir    string
 	client, peer string // host:port
-	engine       string
-	initial      string
-	state        string
-	extra        []string
-	cmd          *exec.Cmd
-	exited       chan struct{}
-	out          *output
+	// advertised is where the other members reach peer.
+	advertised string
+	// netns is the network namespace of the process; "" for the test's own.
+	netns   string
+	engine  string
+	initial string
+	state   string
+	extra   []string
+	cmd     *exec.Cmd
+	exited  chan struct{}
+	out     *output
 }
 
 // output keeps what a process prints, for the test's log when it fails.
@@ -103,6 +107,7 @@ func newMember(t *testing.T, name, engine string) *member {
 		t: t, name: name, dir: filepath.Join(t.TempDir(), name), engine: engine,
 		client: freeAddress(t), peer: freeAddress(t), state: "new", out: &output{},
 	}
+	m.advertised = m.peer
 	m.initial = name + "=http://" + m.peer
 	t.Cleanup(func() {
 		m.kill()
@@ -121,10 +126,17 @@ func tail(s string, lines int) string {
 func (m *member) args() []string {
 	return append([]string{
 		"--name=" + m.name, "--data-dir=" + m.dir, "--storage-engine=" + m.engine,
-		"--listen-client-urls=http://" + m.client, "--advertise-client-urls=http://" + m.client,
-		"--listen-peer-urls=http://" + m.peer, "--initial-advertise-peer-urls=http://" + m.peer,
+		"--listen-client-urls=" + m.clientURL(), "--advertise-client-urls=" + m.clientURL(),
+		"--listen-peer-urls=http://" + m.peer, "--initial-advertise-peer-urls=http://" + m.advertised,
 		"--initial-cluster=" + m.initial, "--initial-cluster-state=" + m.state,
 	}, m.extra...)
+}
+
+func (m *member) clientURL() string {
+	if strings.HasPrefix(m.client, "unix:") {
+		return m.client
+	}
+	return "http://" + m.client
 }
 
 func (m *member) start() {
@@ -135,6 +147,9 @@ func (m *member) start() {
 func (m *member) startArgs(args []string) {
 	m.t.Helper()
 	m.cmd = exec.Command(os.Args[0], args...)
+	if m.netns != "" {
+		m.cmd = exec.Command("ip", append([]string{"netns", "exec", m.netns, os.Args[0]}, args...)...)
+	}
 	m.cmd.Env = append(os.Environ(), asServer+"=1")
 	m.cmd.Stdout, m.cmd.Stderr = m.out, m.out
 	if err := m.cmd.Start(); err != nil {
@@ -201,17 +216,24 @@ func (m *member) terminate() {
 func newCluster(t *testing.T, engine string, n int, extra ...string) []*member {
 	t.Helper()
 	var members []*member
-	var initial []string
 	for i := range n {
 		m := newMember(t, fmt.Sprintf("m%d", i), engine)
 		m.extra = extra
 		members = append(members, m)
-		initial = append(initial, m.initial)
+	}
+	introduce(members)
+	return members
+}
+
+// introduce tells the members of a new cluster where they reach each other.
+func introduce(members []*member) {
+	var initial []string
+	for _, m := range members {
+		initial = append(initial, m.name+"=http://"+m.advertised)
 	}
 	for _, m := range members {
 		m.initial = strings.Join(initial, ",")
 	}
-	return members
 }
 
 func startCluster(t *testing.T, engine string, n int, extra ...string) []*member {
