@@ -97,6 +97,10 @@ etcd-snapshots: go-is-there ## build older versions of etcd and record snapshots
 	@GO_TAGS=$(GO_TAGS) hack/etcd-snapshots.sh $(OLD_ETCD)
 OLD_ETCD ?= v3.5.35 v3.6.16
 
+.PHONY: golden
+golden: packages ## keep data dirs of this version of the format as test data; those of older versions stay as they are
+	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/node -run 'TestWriteGolden$$' -v -count=1 -golden.write
+
 .PHONY: race
 race: packages kube-assets ## all tests with the race detector; RACE= picks packages
 	@$(WITH_ROCKSDB) KUBEBUILDER_ASSETS=$(METASTORE_CACHE)/kubernetes/assets go test -race -tags $(ROCKSDB_TAGS) -timeout 60m $(RACE)
