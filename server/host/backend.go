@@ -93,9 +93,11 @@ func (h *Host) awaitRead(ctx context.Context, done <-chan error) error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
+		h.counters.failedReads.Add(1)
 		h.replica.Reads.Forget(done)
 		return ctx.Err()
 	case <-timeout.C:
+		h.counters.failedReads.Add(1)
 		h.replica.Reads.Forget(done)
 		return h.timeoutError()
 	}

@@ -54,6 +54,7 @@ type Config struct {
 	Machine       *state.Machine
 	Hub           *watch.Hub
 	Logger        *slog.Logger
+	Observer      Observer // nil: nobody
 
 	// TickInterval is one heartbeat.
 	TickInterval               time.Duration
@@ -92,8 +93,9 @@ type Host struct {
 	workers sync.WaitGroup
 	removed sync.Once
 
-	upkeep upkeep
-	leader leaderWatch
+	upkeep   upkeep
+	counters counters
+	leader   leaderWatch
 	// receiving lets one snapshot come in at a time.
 	receiving sync.Mutex
 	// offered is the received snapshot that raft decides about just now. Owned
@@ -111,6 +113,9 @@ type Host struct {
 
 // New recovers the replica; nothing runs before Start.
 func New(c Config) (*Host, error) {
+	if c.Observer == nil {
+		c.Observer = unobserved{}
+	}
 	h := &Host{c: c}
 	h.machine.Store(c.Machine)
 	h.ctx, h.cancel = context.WithCancelCause(context.Background())

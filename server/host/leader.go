@@ -70,6 +70,7 @@ func (h *Host) expireLeases() {
 	if len(ids) == 0 {
 		return
 	}
+	h.counters.expiredLeases.Add(uint64(len(ids)))
 	// Nobody waits for the reply: a lease that is still there is reported again.
 	if _, err := h.replica.Proposals.Add(state.LeaseExpire(h.leader.term, ids)); err != nil {
 		h.c.Logger.Warn("leases not revoked yet", "leases", len(ids), "error", err)

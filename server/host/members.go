@@ -44,7 +44,10 @@ var errMoved = errors.New("host: leadership has moved")
 // changeMembers runs on the leader, one change at a time. A leader that is to be
 // removed hands over first: it could hold entries that nobody else has, and of
 // two voters the other could then not be elected without it.
-func (h *Host) changeMembers(ctx context.Context, c state.MemberChange) (callAnswer, error) {
+func (h *Host) changeMembers(ctx context.Context, c state.MemberChange) (answer callAnswer, err error) {
+	if c.Kind == state.Promote {
+		defer func() { h.c.Observer.Promoted(err) }()
+	}
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	if c.Kind == state.AddLearner {

@@ -47,6 +47,7 @@ func (h *Host) runRaft() {
 	}
 	ticker := time.NewTicker(h.c.TickInterval)
 	defer ticker.Stop()
+	beats := lateness{interval: h.c.TickInterval}
 	for {
 		select {
 		case <-h.ctx.Done():
@@ -54,6 +55,7 @@ func (h *Host) runRaft() {
 		case <-h.inbox.wake:
 		case <-ticker.C:
 			h.replica.Tick()
+			h.noteHeartbeat(&beats)
 			h.expireLeases()
 		}
 		if err := h.takeInbox(); err != nil {
@@ -89,6 +91,16 @@ func (h *Host) startElection() error {
 		}
 	}
 	return nil
+}
+
+func (h *Host) noteHeartbeat(beats *lateness) {
+	s := h.replica.Status()
+	by, late := beats.late(time.Now(), s.IsLeader() && len(s.Progress) > 1)
+	if late {
+		h.counters.lateHeartbeats.Add(1)
+		h.c.Logger.Warn("leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk",
+			"heartbeat-interval", h.c.TickInterval.String(), "exceeded-duration", by.String())
+	}
 }
 
 func (h *Host) takeInbox() error {
@@ -218,6 +230,7 @@ func (h *Host) runApply() {
 	more := true // an unfinished compaction may have been left
 	pause := time.NewTimer(0)
 	defer pause.Stop()
+	sweeps := sweepClock{o: h.c.Observer}
 	for {
 		var step <-chan time.Time
 		if more {
@@ -236,11 +249,14 @@ func (h *Host) runApply() {
 				return
 			}
 		}
+		begin, m := time.Now(), h.machine.Load()
+		before := m.Swept()
 		var err error
-		if more, err = h.machine.Load().Step(stepRows); err != nil {
+		if more, err = m.Step(stepRows); err != nil {
 			h.fail(fmt.Errorf("compact: %w", err))
 			return
 		}
+		sweeps.step(begin, more, before, m.Swept())
 	}
 }
 
@@ -259,13 +275,16 @@ func (h *Host) apply(job applyJob) error {
 	}
 	begin := time.Now()
 	done, err := h.applier.Apply(job.entries)
-	if took := time.Since(begin); h.c.WarnApplyAfter > 0 && took > h.c.WarnApplyAfter {
+	took := time.Since(begin)
+	if h.c.WarnApplyAfter > 0 && took > h.c.WarnApplyAfter {
+		h.counters.slowApplies.Add(1)
 		h.c.Logger.Warn("apply request took too long", "took", took, "expected-duration", h.c.WarnApplyAfter,
 			"last-index", done.Index)
 	}
 	if err != nil {
 		return err
 	}
+	h.c.Observer.Applied(took)
 	h.inbox.do(func(r *replica.Replica) error {
 		return r.ApplyDone(job.entries, done)
 	})

@@ -107,7 +107,8 @@ func (h *Host) importSnapshot(m *raftpb.Message, r io.Reader) (*imported, error)
 	if err != nil {
 		return nil, err
 	}
-	index, term, err := replica.ReadSnapshot(r, h.engineGroup(), imp.Engine)
+	begin, into := time.Now(), &timedFlush{Engine: imp.Engine}
+	index, term, err := replica.ReadSnapshot(r, h.engineGroup(), into)
 	md := m.GetSnapshot().GetMetadata()
 	if err == nil && (index != md.GetIndex() || term != md.GetTerm()) {
 		err = fmt.Errorf("%w: it holds index %d of term %d where %d of term %d was announced",
@@ -119,6 +120,7 @@ func (h *Host) importSnapshot(m *raftpb.Message, r io.Reader) (*imported, error)
 		}
 		return nil, err
 	}
+	h.c.Observer.SnapshotStored(into.took, time.Since(begin))
 	h.c.Logger.Info("snapshot received", "peer", fmt.Sprintf("%x", m.GetFrom()), "index", index)
 	return &imported{index: index, Import: imp, decided: make(chan bool, 1)}, nil
 }
@@ -142,14 +144,17 @@ func (h *Host) decide(a *replica.Append) {
 // installSnapshot replaces the state by the received one. It runs on the apply
 // goroutine, after every entry that was committed before.
 func (h *Host) installSnapshot(a *replica.Append) error {
+	h.counters.installing.Store(true)
+	defer h.counters.installing.Store(false)
 	index := a.Snapshot.GetMetadata().GetIndex()
 	v, ok := h.accepted.LoadAndDelete(index)
 	if !ok {
 		return fmt.Errorf("install snapshot %d: it is not here", index)
 	}
 	imp := v.(*imported)
-	tokens := h.machine.Load().Tokens()
-	machine, err := state.Open(state.Options{Engine: imp.Engine, Group: h.engineGroup(), Tokens: tokens})
+	tokens, o := h.machine.Load().Tokens(), h.machine.Load().Options()
+	o.Engine = imp.Engine
+	machine, err := state.Open(o)
 	if err != nil {
 		return fmt.Errorf("install snapshot %d: %w", index, err)
 	}

@@ -3,6 +3,7 @@ package host
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"metastore.io/metastore/server/state"
 )
@@ -79,8 +80,9 @@ func (h *Host) flushIsDue() bool {
 // log, but for some that a slow follower may ask for (invariant 4: never one
 // that the engine has not made durable).
 func (h *Host) flush() error {
-	m := h.machine.Load()
+	m, begin := h.machine.Load(), time.Now()
 	durable, err := m.Flush()
+	synced := time.Since(begin)
 	if h.machine.Load() != m {
 		return nil // a snapshot was installed meanwhile and the old state closed
 	}
@@ -95,6 +97,7 @@ func (h *Host) flush() error {
 			return fmt.Errorf("shorten the log: %w", err)
 		}
 	}
+	h.c.Observer.Flushed(synced, time.Since(begin))
 	return nil
 }
 

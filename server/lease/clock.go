@@ -61,6 +61,7 @@ func (r *Registry) Renew(id ID, now time.Time) (ttlSeconds int64, err error) {
 		e.deadline, e.at = deadline, deadline
 		r.queue.fix(e)
 	}
+	r.observer.Renewed()
 	return e.TTLSeconds, nil
 }
 

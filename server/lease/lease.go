@@ -66,9 +66,24 @@ func (e *entry) ttl() time.Duration {
 	return time.Duration(min(e.TTLSeconds, MaxTTLSeconds)) * time.Second
 }
 
+// Observer is told what happens to leases. Its methods run concurrently, under
+// the registry's lock.
+type Observer interface {
+	Granted(ttlSeconds int64)
+	Revoked()
+	Renewed()
+}
+
+type unobserved struct{}
+
+func (unobserved) Granted(int64) {}
+func (unobserved) Revoked()      {}
+func (unobserved) Renewed()      {}
+
 // Registry holds the leases of one group.
 type Registry struct {
-	group engine.GroupID
+	group    engine.GroupID
+	observer Observer
 
 	mu     sync.RWMutex
 	leases map[ID]*entry
@@ -102,7 +117,7 @@ func rowKey(g engine.GroupID, id ID) []byte {
 // Open reads the granted leases. Attached keys are not stored here: the caller
 // attaches what mvcc finds.
 func Open(e engine.Engine, g engine.GroupID) (*Registry, error) {
-	r := &Registry{group: g, leases: make(map[ID]*entry), fresh: make(map[ID]*entry)}
+	r := &Registry{group: g, observer: unobserved{}, leases: make(map[ID]*entry), fresh: make(map[ID]*entry)}
 	err := Scan(e, g, func(l Lease) error {
 		r.leases[l.ID] = &entry{Lease: l, slot: noSlot}
 		return nil
@@ -112,6 +127,10 @@ func Open(e engine.Engine, g engine.GroupID) (*Registry, error) {
 	}
 	return r, nil
 }
+
+// Observe has o told what happens from now on. Call it before anything else uses
+// the registry.
+func (r *Registry) Observe(o Observer) { r.observer = o }
 
 // Scan calls fn for every granted lease of a view, ordered by the ID's bytes,
 // until fn returns an error.
@@ -170,6 +189,7 @@ func (r *Registry) Grant(b *engine.Batch, id ID, ttlSeconds int64) error {
 		r.fresh[id] = e
 	}
 	e.Lease.Stage(b, r.group)
+	r.observer.Granted(e.TTLSeconds)
 	return nil
 }
 
@@ -186,6 +206,7 @@ func (r *Registry) Revoke(b *engine.Batch, id ID) (keys [][]byte, err error) {
 	delete(r.fresh, id)
 	r.queue.remove(e)
 	b.Delete(engine.Meta, rowKey(r.group, id))
+	r.observer.Revoked()
 	return e.sortedKeys(), nil
 }
 

@@ -24,6 +24,11 @@ type sweep struct {
 	cut []cut
 }
 
+// Swept counts what compaction has removed since a store was opened.
+type Swept struct {
+	Sweeps, Rows uint64
+}
+
 type cut struct {
 	id uint32
 	n  int
@@ -72,12 +77,19 @@ func (s *Store) CompactStep(maxRows int) (done bool, err error) {
 		}
 	}
 	s.forget(w.cut)
+	for _, c := range w.cut {
+		s.swept.Rows += uint64(c.n)
+	}
 	if more {
 		return false, nil
 	}
+	s.swept.Sweeps++
 	s.finished, s.sweep = w.target, nil
 	return s.finished >= s.CompactRev(), nil
 }
+
+// Swept counts what CompactStep has removed. Its goroutine may call it.
+func (s *Store) Swept() Swept { return s.swept }
 
 func (s *Store) beginSweep() {
 	s.mu.Lock()

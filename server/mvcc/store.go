@@ -44,6 +44,7 @@ type Store struct {
 	// sweep is the compaction under way; finished the newest one done. resumed
 	// is one that an earlier run began, so that rows may be gone already.
 	sweep             *sweep
+	swept             Swept // by the goroutine of CompactStep
 	finished, resumed int64
 }
 

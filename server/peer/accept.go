@@ -100,11 +100,14 @@ func (t *Transport) receive(conn net.Conn, r *bufio.Reader, from uint64) error {
 		answerBeats(conn, stop)
 	}()
 	defer func() { close(stop); <-stopped }()
+	seen, counted := t.c.Observer.Peer(from), &countingReader{r: r}
 	for {
 		if err := conn.SetReadDeadline(time.Now().Add(beatTimeout)); err != nil {
 			return err
 		}
-		group, m, err := readFrame(r)
+		group, m, err := readFrame(counted)
+		seen.Received(counted.n, unlessEnded(err))
+		counted.n = 0
 		if err != nil {
 			return err
 		}
@@ -119,6 +122,14 @@ func (t *Transport) receive(conn net.Conn, r *bufio.Reader, from uint64) error {
 		}
 		t.c.Handler.Receive(m)
 	}
+}
+
+// unlessEnded is nil for a stream that either side just closed.
+func unlessEnded(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
 }
 
 func answerBeats(conn net.Conn, stop <-chan struct{}) {
@@ -141,13 +152,15 @@ func answerBeats(conn net.Conn, stop <-chan struct{}) {
 }
 
 func (t *Transport) acceptSnapshot(w http.ResponseWriter, r *http.Request, from uint64) {
+	ended := t.c.Observer.Peer(from).ReceivesSnapshot()
 	body := &rollingReader{r: r.Body, c: http.NewResponseController(w)}
 	m, err := readLead(body)
+	defer func() { ended(err) }()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if err := t.c.Handler.ReceiveSnapshot(r.Context(), m, body); err != nil {
+	if err = t.c.Handler.ReceiveSnapshot(r.Context(), m, body); err != nil {
 		t.c.Logger.Warn("snapshot not received", "peer", fmt.Sprintf("%x", from), "error", err)
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	}

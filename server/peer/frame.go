@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -41,7 +40,7 @@ func appendFrame(b []byte, group uint32, m *raftpb.Message) ([]byte, error) {
 }
 
 // readFrame returns the next message, or nil for a beat.
-func readFrame(r *bufio.Reader) (group uint32, m *raftpb.Message, err error) {
+func readFrame(r io.Reader) (group uint32, m *raftpb.Message, err error) {
 	var h [4]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
 		return 0, nil, err

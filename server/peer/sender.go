@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -28,11 +29,15 @@ const (
 	maxBackoff   = time.Second
 )
 
+// errDropped: a message found no room, or no connection.
+var errDropped = errors.New("peer: message dropped")
+
 // sender owns the connection to one peer.
 type sender struct {
 	t    *Transport
 	id   uint64
 	urls []string
+	seen PeerObserver
 	quit context.CancelFunc
 	ctx  context.Context
 	done chan struct{}
@@ -49,7 +54,7 @@ type sender struct {
 }
 
 func startSender(t *Transport, id uint64, urls []string) *sender {
-	s := &sender{t: t, id: id, urls: urls, done: make(chan struct{}), wake: make(chan struct{}, 1)}
+	s := &sender{t: t, id: id, urls: urls, seen: t.c.Observer.Peer(id), done: make(chan struct{}), wake: make(chan struct{}, 1)}
 	s.ctx, s.quit = context.WithCancel(t.ctx)
 	go s.run()
 	return s
@@ -82,6 +87,7 @@ func (s *sender) send(m *raftpb.Message) {
 	}
 	s.mu.Unlock()
 	if full || down {
+		s.seen.Sent(0, errDropped)
 		s.t.c.Handler.Unreachable(s.id)
 		return
 	}
@@ -127,6 +133,9 @@ func (s *sender) lost(err error) {
 	s.queue, s.queueBytes = nil, 0
 	s.next++
 	s.mu.Unlock()
+	if was {
+		s.seen.Connected(false)
+	}
 	if was && s.ctx.Err() == nil {
 		s.t.c.Logger.Warn("lost connection to peer", "peer", fmt.Sprintf("%x", s.id), "error", err)
 		s.t.c.Handler.Unreachable(s.id)
@@ -219,6 +228,7 @@ func (s *sender) stream(conn net.Conn) error {
 	s.mu.Lock()
 	s.since = time.Now()
 	s.mu.Unlock()
+	s.seen.Connected(true)
 	s.t.c.Logger.Info("connected to peer", "peer", fmt.Sprintf("%x", s.id))
 	beat := time.NewTicker(beatInterval)
 	defer beat.Stop()
@@ -232,6 +242,9 @@ func (s *sender) stream(conn net.Conn) error {
 			return err
 		case <-beat.C:
 			buf = append(buf, 0, 0, 0, 0)
+			if took, ok := roundTrip(conn); ok {
+				s.seen.RoundTrip(took)
+			}
 		case <-s.wake:
 			var err error
 			if buf, err = s.encode(buf); err != nil {
@@ -241,7 +254,9 @@ func (s *sender) stream(conn net.Conn) error {
 		if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 			return err
 		}
-		if _, err := conn.Write(buf); err != nil {
+		n, err := conn.Write(buf)
+		s.seen.Sent(n, err)
+		if err != nil {
 			return err
 		}
 		if cap(buf) > 8<<20 {

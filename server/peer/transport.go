@@ -72,6 +72,8 @@ type Config struct {
 	TLS     *tls.Config
 	Handler Handler
 	Logger  *slog.Logger
+	// Observer is told what passes; nil for nobody.
+	Observer Observer
 }
 
 // Transport is one member's connections to all others.
@@ -92,6 +94,9 @@ type Transport struct {
 
 // New makes a transport that knows no peers yet.
 func New(c Config) *Transport {
+	if c.Observer == nil {
+		c.Observer = unobserved{}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &Transport{c: c, ctx: ctx, cancel: cancel, peers: map[uint64]*sender{}, accepted: map[net.Conn]struct{}{}}
 	t.client = &http.Client{Transport: httpTransport(c.TLS)}
@@ -174,6 +179,13 @@ func (t *Transport) peer(id uint64) *sender {
 // SendSnapshot streams a snapshot led by its message and returns when the peer
 // has stored it.
 func (t *Transport) SendSnapshot(ctx context.Context, m *raftpb.Message, write func(io.Writer) error) error {
+	ended := t.c.Observer.Peer(m.GetTo()).SendsSnapshot()
+	err := t.sendSnapshot(ctx, m, write)
+	ended(err)
+	return err
+}
+
+func (t *Transport) sendSnapshot(ctx context.Context, m *raftpb.Message, write func(io.Writer) error) error {
 	lead, err := appendLead(nil, m)
 	if err != nil {
 		return err

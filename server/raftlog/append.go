@@ -3,6 +3,7 @@ package raftlog
 import (
 	"fmt"
 	"math"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -246,11 +247,14 @@ func (l *Log) writeSynced(s *segment, b []byte) error {
 		return err
 	}
 	l.sizeBytes.Add(s.sizeBytes - before)
+	begin := time.Now()
 	if _, err := s.file.WriteAt(b, s.end); err != nil {
 		return fmt.Errorf("write %s at offset %d: %w", s.name, s.end, err)
 	}
+	written := time.Now()
 	if err := s.file.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", s.name, err)
 	}
+	l.o.Observer.Appended(len(b), written.Sub(begin), time.Since(written))
 	return nil
 }

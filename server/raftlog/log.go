@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -33,7 +34,20 @@ type Options struct {
 	CacheBytes       int64        // newest entries held in memory, a group; 0: 32 MiB
 	Logger           *slog.Logger // nil: silent
 	Rand             io.Reader    // gives the salt of a new log; nil: crypto/rand
+	Observer         Observer     // nil: nobody
 }
+
+// Observer is told how the disk does. It is called by Append and Close, which
+// wait for it.
+type Observer interface {
+	// Appended: so many bytes were written in the time of write and made durable
+	// in that of sync, after it.
+	Appended(sizeBytes int, write, sync time.Duration)
+}
+
+type unobserved struct{}
+
+func (unobserved) Appended(int, time.Duration, time.Duration) {}
 
 // Write is what one Append has for one group. A group may have several.
 type Write struct {

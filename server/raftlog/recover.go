@@ -40,6 +40,9 @@ func (o *Options) complete() error {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
+	if o.Observer == nil {
+		o.Observer = unobserved{}
+	}
 	return nil
 }
 

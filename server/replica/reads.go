@@ -30,6 +30,8 @@ type Reads struct {
 	forgotten map[<-chan error]struct{}
 	applied   uint64
 	stopped   bool
+	// slow counts the rounds that had to be asked again.
+	slow uint64
 }
 
 type confirmedRound struct {
@@ -97,6 +99,14 @@ func (r *Reads) AddAt(index uint64) (<-chan error, error) {
 	return c, nil
 }
 
+// Slow counts the rounds that got no answer in time, or whose leader was lost,
+// and that were asked again.
+func (r *Reads) Slow() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.slow
+}
+
 // Stop fails every read with ErrStopped.
 func (r *Reads) Stop() {
 	r.mu.Lock()
@@ -124,6 +134,9 @@ func (r *Reads) start(again bool) []byte {
 	}
 	if len(r.round) == 0 && len(r.waiting) == 0 {
 		return nil
+	}
+	if len(r.round) > 0 {
+		r.slow++
 	}
 	r.round = append(r.round, r.waiting...)
 	r.waiting = nil

@@ -127,3 +127,19 @@ func TestForgottenReadsLeaveNothing(t *testing.T) {
 		t.Fatal("a read was forgotten that somebody waits for")
 	}
 }
+
+// A round that has to be asked again is slow; the next one is not.
+func TestSlowReads(t *testing.T) {
+	r := NewReads(state.Origin{Member: 1, Incarnation: 1}, 5)
+	add(t, r)
+	r.start(false)
+	r.confirm(r.start(true), 5)
+	if n := r.Slow(); n != 1 {
+		t.Fatalf("%d rounds were slow, want 1", n)
+	}
+	add(t, r)
+	r.confirm(r.start(false), 5)
+	if n := r.Slow(); n != 1 {
+		t.Errorf("%d rounds were slow, want 1", n)
+	}
+}

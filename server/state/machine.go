@@ -22,12 +22,20 @@ type Options struct {
 	// Tokens are this member's simple tokens, which outlive a machine that a
 	// snapshot replaces. When nil, some are made with etcd's time to live.
 	Tokens *auth.Tokens
+	// Leases is told what happens to leases; nil for nobody.
+	Leases lease.Observer
+}
+
+// Swept counts the compactions whose rows are all gone, and those rows.
+type Swept struct {
+	Sweeps, Rows uint64
 }
 
 // Machine is the state machine of one group. Apply, Step and Bootstrap belong
 // to one goroutine; everything else may run concurrently with it and sees
 // published state.
 type Machine struct {
+	o      Options
 	engine engine.Engine
 	group  engine.GroupID
 	kv     *mvcc.Store
@@ -70,6 +78,9 @@ func Open(o Options) (*Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open leases: %w", err)
 	}
+	if o.Leases != nil {
+		leases.Observe(o.Leases)
+	}
 	if err := attachKeys(kv, leases); err != nil {
 		return nil, err
 	}
@@ -80,7 +91,7 @@ func Open(o Options) (*Machine, error) {
 	if o.Tokens == nil {
 		o.Tokens = auth.NewTokens(auth.DefaultTokenTTL, time.Now)
 	}
-	m := &Machine{engine: o.Engine, group: o.Group, kv: kv, leases: leases, tokens: o.Tokens, batch: engine.NewBatch()}
+	m := &Machine{o: o, engine: o.Engine, group: o.Group, kv: kv, leases: leases, tokens: o.Tokens, batch: engine.NewBatch()}
 	m.published.Store(&published{index: s.index, term: s.term, cluster: &s.cluster, auth: users})
 	return m, nil
 }
@@ -123,6 +134,9 @@ func (m *Machine) Bootstrap(clusterID uint64, members []Member) error {
 	m.published.Store(&published{index: 1, term: 1, cluster: c, auth: m.Auth()})
 	return nil
 }
+
+// Options are what the machine was opened with.
+func (m *Machine) Options() Options { return m.o }
 
 // Applied is the last applied index and its term. A read that begins after it
 // was seen sees all its effects.
@@ -209,6 +223,9 @@ func (m *Machine) Step(maxRows int) (more bool, err error) {
 	}
 	return !done, nil
 }
+
+// Swept tells what compaction has removed since Open. Call it on Apply's goroutine.
+func (m *Machine) Swept() Swept { return Swept(m.kv.Swept()) }
 
 // Size tells what the engine holds.
 func (m *Machine) Size() engine.Size { return m.engine.Size() }

@@ -87,6 +87,10 @@ type Stats struct {
 	// Puts and Deletes count the events published since start, Sent those
 	// handed to watchers.
 	Puts, Deletes, Sent uint64
+	// PutBytes are those of the keys and values of all Puts.
+	PutBytes uint64
+	// Pending counts the events that wait in outboxes now.
+	Pending int
 }
 
 // Hub is the one place through which all events of a store pass. All methods
@@ -161,6 +165,7 @@ func (h *Hub) publish(r state.RevisionEvents) {
 			h.stats.Deletes++
 		} else {
 			h.stats.Puts++
+			h.stats.PutBytes += uint64(len(ev.Kv.Key) + len(ev.Kv.Value))
 		}
 		h.live.match(ev.Kv.Key, func(w *watcher) {
 			if r.Rev < w.next || w.filtered(ev) {
@@ -227,6 +232,7 @@ func (h *Hub) Stats() Stats {
 	for s := range h.streams {
 		st.Watchers += len(s.watchers)
 		st.Sent += s.sent.Load()
+		st.Pending += s.pending()
 	}
 	return st
 }

@@ -352,6 +352,13 @@ func (s *Stream) offer(w *watcher, rev int64, evs []*mvccpb.Event, held *revisio
 	return true
 }
 
+// pending is how many events wait in the box.
+func (s *Stream) pending() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.boxEvents
+}
+
 // control puts a response without events into the box.
 func (s *Stream) control(it item) {
 	s.mu.Lock()
