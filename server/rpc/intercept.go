@@ -21,7 +21,7 @@ func (s *Server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, ne
 	if s.b.Status().Learner && !servedByLearner(req) {
 		return nil, rpctypes.ErrGRPCNotSupportedForLearner
 	}
-	if _, err := s.admit(ctx); err != nil {
+	if _, err := s.admit(ctx, "unary"); err != nil {
 		return nil, err
 	}
 	if err := s.allowCall(ctx, req); err != nil {
@@ -46,7 +46,7 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	if s.b.Status().Learner && info.FullMethod != pb.Maintenance_Snapshot_FullMethodName {
 		return rpctypes.ErrGRPCNotSupportedForLearner
 	}
-	needsLeader, err := s.admit(ss.Context())
+	needsLeader, err := s.admit(ss.Context(), "stream")
 	if err != nil {
 		return err
 	}
@@ -60,12 +60,15 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	return next(srv, streamWithContext{ss, ctx})
 }
 
-// admit checks a call's metadata and tells whether it requires a leader.
-func (s *Server) admit(ctx context.Context) (needsLeader bool, err error) {
+// admit checks the metadata of a call, unary or stream, and tells whether it
+// requires a leader.
+func (s *Server) admit(ctx context.Context, kind string) (needsLeader bool, err error) {
 	md, _ := metadata.FromIncomingContext(ctx)
-	if v := md.Get(rpctypes.MetadataClientAPIVersionKey); len(v) > 0 && !utf8.ValidString(v[0]) {
+	version := md.Get(rpctypes.MetadataClientAPIVersionKey)
+	if len(version) > 0 && !utf8.ValidString(version[0]) {
 		return false, rpctypes.ErrGRPCInvalidClientAPIVersion
 	}
+	s.calls.called(kind, version)
 	if v := md.Get(rpctypes.MetadataRequireLeaderKey); len(v) == 0 || v[0] != rpctypes.MetadataHasLeader {
 		return false, nil
 	}

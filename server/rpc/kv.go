@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"metastore.io/metastore/server/auth"
 	"metastore.io/metastore/server/state"
@@ -15,7 +16,8 @@ type kvServer struct {
 	pb.UnsafeKVServer
 }
 
-func (s *kvServer) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+func (s *kvServer) Range(ctx context.Context, r *pb.RangeRequest) (resp *pb.RangeResponse, err error) {
+	defer func(begin time.Time) { s.calls.answered("Range", begin, err) }(time.Now())
 	if err := checkRange(r); err != nil {
 		return nil, err
 	}
@@ -28,7 +30,9 @@ func (s *kvServer) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResp
 	if err != nil {
 		return nil, err
 	}
-	resp, err := m.Range(r)
+	begin := time.Now()
+	resp, err = m.Range(r)
+	s.calls.ranged(begin, err)
 	if err != nil {
 		return nil, wireError(err)
 	}
@@ -105,7 +109,8 @@ func (s *kvServer) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, 
 	return resp, nil
 }
 
-func (s *kvServer) readTxn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
+func (s *kvServer) readTxn(ctx context.Context, r *pb.TxnRequest) (resp *pb.TxnResponse, err error) {
+	defer func(begin time.Time) { s.calls.answered("ReadonlyTxn", begin, err) }(time.Now())
 	m, err := s.readable(ctx, allSerializable(r))
 	if err != nil {
 		return nil, err
@@ -116,7 +121,7 @@ func (s *kvServer) readTxn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnRespon
 	if err != nil {
 		return nil, err
 	}
-	resp, err := m.ReadTxn(r)
+	resp, err = m.ReadTxn(r)
 	if err != nil {
 		return nil, wireError(err)
 	}

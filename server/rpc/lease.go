@@ -88,6 +88,7 @@ func (s *leaseServer) keepAlive(ctx context.Context, stream grpc.BidiStreamingSe
 			return nil
 		}
 		if err != nil {
+			s.calls.streamed(ctx, "receive", "lease-keepalive", err)
 			return err
 		}
 		if _, err := s.allow(ctx, s.mayRenew(r.ID)); err != nil {
@@ -104,6 +105,7 @@ func (s *leaseServer) keepAlive(ctx context.Context, stream grpc.BidiStreamingSe
 			return wireError(err)
 		}
 		if err := stream.Send(resp); err != nil {
+			s.calls.streamed(ctx, "send", "lease-keepalive", err)
 			return err
 		}
 	}

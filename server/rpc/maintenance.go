@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"metastore.io/metastore/server/state"
 
@@ -57,8 +58,9 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 
 func (s *maintenanceServer) Hash(context.Context, *pb.HashRequest) (*pb.HashResponse, error) {
 	m := s.b.Machine()
-	rev := m.KV().Rev()
+	rev, begin := m.KV().Rev(), time.Now()
 	hash, err := m.Hash()
+	s.calls.hash.Observe(time.Since(begin).Seconds())
 	if err != nil {
 		return nil, wireError(err)
 	}
@@ -66,7 +68,9 @@ func (s *maintenanceServer) Hash(context.Context, *pb.HashRequest) (*pb.HashResp
 }
 
 func (s *maintenanceServer) HashKV(_ context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	begin := time.Now()
 	hash, compact, current, err := s.b.Machine().KV().HashKV(r.Revision)
+	s.calls.hashRev.Observe(time.Since(begin).Seconds())
 	if err != nil {
 		return nil, wireError(err)
 	}

@@ -1,10 +1,14 @@
 package rpc
 
 import (
+	"runtime"
+	"strconv"
 	"sync/atomic"
 
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"go.etcd.io/etcd/api/v3/version"
 
 	"metastore.io/metastore/server/mvcc"
 )
@@ -44,6 +48,12 @@ var (
 	descHealthy       = describe("etcd_server_health_success", "The total number of successful health checks.")
 	descUnhealthy     = describe("etcd_server_health_failures", "The total number of failed health checks.")
 	descVersion       = describe("etcd_server_version", "Which version is running. 1 for 'server_version' label with current version.", "server_version")
+	descGo            = describe("etcd_server_go_version", "Which Go version server is running with. 1 for 'server_go_version' label with current version.", "server_go_version")
+	descID            = describe("etcd_server_id", "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.", "server_id")
+	descCluster       = describe("etcd_cluster_version", "Which version is running. 1 for 'cluster_version' label with current cluster version", "cluster_version")
+	descKnownPeers    = describe("etcd_network_known_peers", "The current number of known peers.", "Local", "Remote")
+	descReceived      = describe("etcd_network_client_grpc_received_bytes_total", "The total number of bytes received from grpc clients.")
+	descSent          = describe("etcd_network_client_grpc_sent_bytes_total", "The total number of bytes sent to grpc clients.")
 	descMetaStore     = describe("metastore_build_info", "Which version of MetaStore is running; always 1.", "version")
 
 	descTotalBytes = describe("etcd_mvcc_db_total_size_in_bytes", "Total size of the underlying database physically allocated in bytes.")
@@ -60,8 +70,11 @@ var (
 	descWatchers    = describe("etcd_debugging_mvcc_watcher_total", "Total number of watchers.")
 	descSlow        = describe("etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.")
 	descEvents      = describe("etcd_debugging_mvcc_events_total", "Total number of events sent by this member.")
-	descLeases      = describe("etcd_debugging_lease_granted", "Number of leases that are granted now.")
-	descAlarmActive = describe("etcd_server_alarms", "Alarms that are on, by kind.", "alarm")
+	descUnsent      = describe("etcd_debugging_mvcc_pending_events_total", "Total number of pending events to be sent.")
+	descPutBytes    = describe("etcd_debugging_mvcc_total_put_size_in_bytes", "The total size of put kv pairs seen by this member.")
+	descAuthRev     = describe("etcd_debugging_auth_revision", "The current revision of auth store.")
+	descAlarmActive = describe("etcd_debugging_server_alarms", "Alarms that are on, by member and kind.", "server_id", "alarm_type")
+	descLeases      = describe("metastore_leases", "Number of leases that are granted now.")
 )
 
 // Describe implements prometheus.Collector. It tells nothing beforehand, since
@@ -84,7 +97,11 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	counter(descTxns, m.txns.Load())
 	counter(descHealthy, m.healthy.Load())
 	counter(descUnhealthy, m.unhealthy.Load())
+	gauge(descGo, 1, runtime.Version())
+	counter(descReceived, m.s.calls.bytes.received.Load())
+	counter(descSent, m.s.calls.bytes.sent.Load())
 	m.collectReplica(gauge, counter)
+	m.collectMembers(gauge)
 	m.collectStore(gauge)
 	m.collectWatch(gauge, counter)
 }
@@ -117,14 +134,24 @@ func (m *metrics) collectStore(gauge gaugeFunc) {
 		gauge(descKeys, float64(all.Count))
 	}
 	gauge(descLeases, float64(machine.Leases().Len()))
-	alarms := map[string]int{}
-	for _, a := range machine.Alarms() {
-		alarms[a.Alarm.String()]++
+	gauge(descAuthRev, float64(machine.Auth().Revision()))
+}
+
+func (m *metrics) collectMembers(gauge gaugeFunc) {
+	self, machine := hexID(m.s.b.Status().ID), m.s.b.Machine()
+	gauge(descID, 1, self)
+	if v := machine.ClusterVersion(); v != "" {
+		gauge(descCluster, 1, version.Cluster(v)) // without the patch
 	}
-	for kind, n := range alarms {
-		gauge(descAlarmActive, float64(n), kind)
+	for _, other := range machine.Members() {
+		gauge(descKnownPeers, 1, self, hexID(other.ID))
+	}
+	for _, a := range machine.Alarms() {
+		gauge(descAlarmActive, 1, hexID(a.MemberID), a.Alarm.String())
 	}
 }
+
+func hexID(id uint64) string { return strconv.FormatUint(id, 16) }
 
 func (m *metrics) collectWatch(gauge gaugeFunc, counter counterFunc) {
 	w := m.s.b.Hub().Stats()
@@ -132,6 +159,8 @@ func (m *metrics) collectWatch(gauge gaugeFunc, counter counterFunc) {
 	gauge(descWatchers, float64(w.Watchers))
 	gauge(descSlow, float64(w.Lagging))
 	counter(descEvents, w.Sent)
+	gauge(descUnsent, float64(w.Pending))
+	gauge(descPutBytes, float64(w.PutBytes)) // a gauge in etcd, too
 	counter(descPuts, w.Puts)
 	counter(descDeletes, w.Deletes)
 }

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"metastore.io/metastore/server/auth"
 	"metastore.io/metastore/server/state"
@@ -49,7 +50,8 @@ func (s *Server) propose(ctx context.Context, kind state.Kind, r proto.Message) 
 	return s.proposeAs(ctx, by, kind, r)
 }
 
-func (s *Server) proposeAs(ctx context.Context, by auth.Identity, kind state.Kind, r proto.Message) (proto.Message, error) {
+func (s *Server) proposeAs(ctx context.Context, by auth.Identity, kind state.Kind, r proto.Message) (resp proto.Message, err error) {
+	defer func(begin time.Time) { s.calls.answered(requestTypes[kind], begin, err) }(time.Now())
 	body, err := proto.Marshal(r)
 	if err != nil {
 		return nil, wireError(err)

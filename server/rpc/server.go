@@ -93,6 +93,7 @@ type Server struct {
 	b       Backend
 	o       Options
 	metrics *metrics
+	calls   *callMetrics
 	leader  leaderMonitor
 	// now is the clock of signed tokens.
 	now func() time.Time
@@ -109,12 +110,15 @@ type Server struct {
 func New(b Backend, o Options) (*Server, error) {
 	s := &Server{b: b, o: o.withDefaults(), now: time.Now, health: health.NewServer(), checks: newCheckMetrics(), defragmenting: make(chan struct{}, 1), snapshots: make(chan struct{}, maxSnapshots)}
 	s.leader = leaderMonitor{b: b, patience: s.o.LeaderLossTimeout}
-	s.metrics = newMetrics(s)
+	s.metrics, s.calls = newMetrics(s), newCallMetrics()
 	if err := s.o.Registry.Register(s.metrics); err != nil {
 		return nil, fmt.Errorf("register metrics of the store: %w", err)
 	}
 	if err := s.o.Registry.Register(s.metrics.grpc); err != nil {
 		return nil, fmt.Errorf("register metrics of gRPC: %w", err)
+	}
+	if err := s.calls.register(s.o.Registry); err != nil {
+		return nil, fmt.Errorf("register metrics of calls: %w", err)
 	}
 	if err := s.checks.register(s.o.Registry); err != nil {
 		return nil, fmt.Errorf("register metrics of the health checks: %w", err)
@@ -129,6 +133,7 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(s.o.MaxRequestBytes + requestOverheadBytes),
 		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.ForceServerCodecV2(&s.calls.bytes),
 		grpc.MaxConcurrentStreams(s.o.MaxConcurrentStreams),
 		grpc.SharedWriteBuffer(true),
 		grpc.ReadBufferSize(readBufferBytes),

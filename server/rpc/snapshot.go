@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
@@ -27,6 +28,7 @@ func (s *maintenanceServer) Snapshot(r *pb.SnapshotRequest, stream grpc.ServerSt
 	case <-ctx.Done():
 		return streamEnd(ctx)
 	}
+	defer func(begin time.Time) { s.calls.snapshot.Observe(time.Since(begin).Seconds()) }(time.Now())
 	file, err := s.writeSnapshot(ctx)
 	if err != nil {
 		if ctx.Err() != nil {

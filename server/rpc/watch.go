@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"metastore.io/metastore/server/watch"
 
@@ -69,6 +70,7 @@ func (s *watchServer) receiveWatches(ctx context.Context, stream watchStream, ev
 			return nil
 		}
 		if err != nil {
+			s.calls.streamed(ctx, "receive", "watch", err)
 			return err
 		}
 		switch r := req.RequestUnion.(type) {
@@ -114,6 +116,14 @@ func (s *watchServer) createWatch(ctx context.Context, events *watch.Stream, r *
 }
 
 func (s *watchServer) sendWatch(stream watchStream, r watch.Response) error {
+	begin := time.Now()
+	err := s.sendResponse(stream, r)
+	s.calls.streamed(stream.Context(), "send", "watch", err)
+	s.calls.watch.sent(r, time.Since(begin))
+	return err
+}
+
+func (s *watchServer) sendResponse(stream watchStream, r watch.Response) error {
 	resp := &pb.WatchResponse{
 		Header: s.headerAt(r.Revision), WatchId: r.WatchID, Created: r.Created, Canceled: r.Canceled,
 		CompactRevision: r.CompactRevision, Events: r.Events,
