@@ -221,7 +221,7 @@ func (d *storedDir) list(t *testing.T) {
 // own.
 func receiveSnapshot(t *testing.T, c Config) {
 	t.Helper()
-	n := &Node{c: &c}
+	n := &Node{c: &c, metrics: newMetrics()}
 	check := func(err error) {
 		t.Helper()
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -36,6 +37,7 @@ const (
 // Node is a running member.
 type Node struct {
 	c       *Config
+	metrics *metrics
 	dir     *dataDir
 	log     *raftlog.Log
 	engines *replica.Engines
@@ -65,7 +67,7 @@ func Start(ctx context.Context, c Config) (*Node, error) {
 		return nil, &ExitError{Code: ExitUsage, Err: err}
 	}
 	c.describe()
-	n := &Node{c: &c, removed: make(chan struct{}), ready: make(chan struct{})}
+	n := &Node{c: &c, metrics: newMetrics(), removed: make(chan struct{}), ready: make(chan struct{})}
 	if err := n.start(ctx, t); err != nil {
 		return nil, errors.Join(withCode(err), n.Stop(ctx))
 	}
@@ -179,7 +181,7 @@ func (n *Node) openEngine() (e engine.Engine, err error) {
 }
 
 func (n *Node) openLog() (err error) {
-	n.log, err = raftlog.Open(raftlog.Options{FS: n.dir.fs, Dir: n.path(logDir), Logger: n.c.Logger})
+	n.log, err = raftlog.Open(raftlog.Options{FS: n.dir.fs, Dir: n.path(logDir), Logger: n.c.Logger, Observer: n.metrics.disk})
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
@@ -187,7 +189,7 @@ func (n *Node) openLog() (err error) {
 }
 
 func (n *Node) openMachine(e engine.Engine) (err error) {
-	n.machine, err = state.Open(state.Options{Engine: e, Group: group, Tokens: n.tokens()})
+	n.machine, err = state.Open(state.Options{Engine: e, Group: group, Tokens: n.tokens(), Leases: n.metrics.lease})
 	if err != nil {
 		return errors.Join(fmt.Errorf("open the state: %w", err), e.Close())
 	}
@@ -195,7 +197,7 @@ func (n *Node) openMachine(e engine.Engine) (err error) {
 }
 
 func (n *Node) opener() engine.Opener {
-	return engine.Guard(n.c.engineOpener(n.dir.fs), n.dataDamaged)
+	return engine.Guard(engine.Observe(n.c.engineOpener(n.dir.fs), n.metrics.engine), n.dataDamaged)
 }
 
 func (c *Config) engineOpener(f disk.FS) engine.Opener {
@@ -228,7 +230,7 @@ func (n *Node) startHost(ctx context.Context, t tlsConfigs) error {
 	n.hub = watch.NewHub(n.machine.KV(), watch.Options{ProgressInterval: n.c.WatchProgressInterval})
 	n.host, err = host.New(host.Config{
 		ID: member, ClusterID: cluster, Group: group, Incarnation: n.dir.marker.Starts,
-		Log: n.log, Engines: n.engines, Machine: n.machine, Hub: n.hub, Logger: n.c.Logger,
+		Log: n.log, Engines: n.engines, Machine: n.machine, Hub: n.hub, Logger: n.c.Logger, Observer: n.metrics.work,
 		TickInterval: heartbeat, ElectionTicks: int(election / heartbeat),
 		PreVote: n.c.PreVote, InitialElectionTickAdvance: n.c.ElectionTickAdvance,
 		SnapshotEntries: n.c.SnapshotCount, CatchUpEntries: n.c.SnapshotCatchUp,
@@ -241,8 +243,10 @@ func (n *Node) startHost(ctx context.Context, t tlsConfigs) error {
 	if err != nil {
 		return err
 	}
+	n.metrics.peers.self = strconv.FormatUint(member, 16)
+	n.metrics.registry.MustRegister(append(collectHost(n.host), featureMetrics(n.c.Features))...)
 	n.peers = peer.New(peer.Config{
-		ID: member, ClusterID: cluster, Group: group, TLS: t.peerClient, Handler: n.host, Logger: n.c.Logger,
+		ID: member, ClusterID: cluster, Group: group, TLS: t.peerClient, Handler: n.host, Logger: n.c.Logger, Observer: n.metrics.peers,
 	})
 	if err := n.checkInitial(ctx); err != nil {
 		return err

@@ -53,7 +53,7 @@ func Restore(ctx context.Context, c Config, o RestoreOptions) error {
 	if err := checkEmpty(disk.OS(), c.DataDir); err != nil {
 		return err
 	}
-	n := &Node{c: &c}
+	n := &Node{c: &c, metrics: newMetrics()}
 	if n.dir, err = openDataDir(disk.OS(), c.DataDir); err != nil {
 		return err
 	}

@@ -275,6 +275,7 @@ func (n *Node) rpcOptions() (rpc.Options, error) {
 		Histograms:           n.c.Metrics == "extensive",
 		LeaderLossTimeout:    3 * time.Duration(n.c.ElectionMillis) * time.Millisecond,
 		SnapshotDir:          n.path(tmpDir),
+		Registry:             n.metrics.registry,
 		Logger:               n.c.Logger,
 	}
 	if o.KeepAliveMinTime <= 0 {
