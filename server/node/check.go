@@ -97,7 +97,7 @@ func newChecker(dataDir string) (*checker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for the check: %w", err)
 	}
-	return &checker{n: &Node{c: &c}, scratch: scratch, report: &CheckReport{DataDir: c.DataDir}}, nil
+	return &checker{n: &Node{c: &c, metrics: newMetrics()}, scratch: scratch, report: &CheckReport{DataDir: c.DataDir}}, nil
 }
 
 // close ends a check that found err, and gives it its exit code.
