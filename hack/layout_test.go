@@ -41,6 +41,7 @@ var rooms = map[string][]string{
 		"server/lease", "server/engine", "server/disk"},
 	"server/rpc":   {"server/watch", "server/auth", "server/state", "server/lease", "server/mvcc", "server/replica", "server/etcdfile"},
 	"server/proxy": {},
+	"server/bench": {},
 	"server/node":  {"server/..."},
 	"server/cmd":   {"server/..."},
 	"server/sim":   {"server/...", "server/engine/enginetest"},
