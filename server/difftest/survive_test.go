@@ -1,6 +1,7 @@
 package difftest
 
 import (
+	"strings"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -16,6 +17,7 @@ func TestWhatEtcdDoesNotSurvive(t *testing.T) {
 		{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: all, RangeEnd: all}}},
 		{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: key, IgnoreValue: true}}},
 	}}
+	longName := strings.Repeat("n", 32<<10+1)
 	for _, engine := range engines() {
 		s := startMember(t, engine, limits{})
 		s.conn = dial(t, s.addr)
@@ -30,11 +32,20 @@ func TestWhatEtcdDoesNotSurvive(t *testing.T) {
 			{pb.Maintenance_Alarm_FullMethodName, &pb.AlarmRequest{Action: 7}},
 			{pb.Maintenance_Alarm_FullMethodName, &pb.AlarmRequest{Action: -1, Alarm: pb.AlarmType_CORRUPT}},
 			{pb.KV_Txn_FullMethodName, keepAfterDelete},
+			{pb.Auth_UserAdd_FullMethodName, &pb.AuthUserAddRequest{Name: longName, Password: "p"}},
+			{pb.Auth_RoleAdd_FullMethodName, &pb.AuthRoleAddRequest{Name: longName}},
 		} {
 			err := play(c.method, c.request)
 			if status.Code(err) != codes.InvalidArgument {
-				t.Errorf("%s: %v: %v", engine, c.request, err)
+				t.Errorf("%s: %.100v: %v", engine, c.request, err)
 			}
+		}
+		// The longest name that is taken goes into a snapshot.
+		if err := play(pb.Auth_RoleAdd_FullMethodName, &pb.AuthRoleAddRequest{Name: longName[1:]}); err != nil {
+			t.Errorf("%s: a long name: %v", engine, err)
+		}
+		if err := play(pb.Maintenance_Snapshot_FullMethodName, &pb.SnapshotRequest{}); err != nil {
+			t.Errorf("%s: a snapshot with a long name: %v", engine, err)
 		}
 		if err := play(pb.KV_Put_FullMethodName, &pb.PutRequest{Key: key}); err != nil {
 			t.Errorf("%s: it serves no more: %v", engine, err)

@@ -334,16 +334,15 @@ func (w *workload) endRound(round int) {
 	}
 	switch round % 20 {
 	case 3:
-		w.alarm()
+		w.alarm(pb.AlarmType(1 + round/20%2)) // NOSPACE, then CORRUPT
 	case 13:
 		w.expire()
 	}
 }
 
 // alarm raises an alarm, sends some requests, and clears it again.
-func (w *workload) alarm() {
+func (w *workload) alarm(kind pb.AlarmType) {
 	w.t.Helper()
-	kind := pb.AlarmType(w.g.rng.IntN(2) + 1)
 	alarm := func(action pb.AlarmRequest_AlarmAction, kind pb.AlarmType) step {
 		return w.call("root", pb.Maintenance_Alarm_FullMethodName, &pb.AlarmRequest{Action: action, Alarm: kind, MemberID: 7})
 	}

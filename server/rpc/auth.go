@@ -89,6 +89,9 @@ func (s *authServer) token(ctx context.Context, user string, rev uint64) (*pb.Au
 }
 
 func (s *authServer) UserAdd(ctx context.Context, r *pb.AuthUserAddRequest) (*pb.AuthUserAddResponse, error) {
+	if err := checkName(r.Name); err != nil {
+		return nil, err
+	}
 	if !r.GetOptions().GetNoPassword() {
 		var err error
 		if r.HashedPassword, err = auth.HashPassword(r.Password, auth.Cost(s.o.Auth.BcryptCost)); err != nil {
@@ -124,6 +127,9 @@ func (s *authServer) UserRevokeRole(ctx context.Context, r *pb.AuthUserRevokeRol
 }
 
 func (s *authServer) RoleAdd(ctx context.Context, r *pb.AuthRoleAddRequest) (*pb.AuthRoleAddResponse, error) {
+	if err := checkName(r.Name); err != nil {
+		return nil, err
+	}
 	return change[*pb.AuthRoleAddResponse](ctx, s, state.KindRoleAdd, r)
 }
 

@@ -18,6 +18,11 @@ const (
 	leaseOverheadBytes = 64
 )
 
+// proposalOverheadBytes is what etcd adds to a request before it looks at its
+// size: who asks for it by which number, and what it is. That takes a byte more
+// or less by the number.
+const proposalOverheadBytes = 18
+
 // checkQuota refuses what would not fit, and raises the alarm that makes all
 // members refuse. costBytes 0 always fits.
 func (s *Server) checkQuota(ctx context.Context, costBytes int) error {
@@ -56,7 +61,7 @@ func (s *Server) proposeAs(ctx context.Context, by auth.Identity, kind state.Kin
 	if err != nil {
 		return nil, wireError(err)
 	}
-	if len(body) > s.o.MaxRequestBytes {
+	if len(body)+proposalOverheadBytes > s.o.MaxRequestBytes {
 		return nil, rpctypes.ErrGRPCRequestTooLarge
 	}
 	res, _, err := s.b.Propose(ctx, state.Command{Kind: kind, By: by, Body: body})

@@ -54,6 +54,17 @@ func checkDeleteRange(r *pb.DeleteRangeRequest) error {
 	return nil
 }
 
+// maxNameBytes is how long the name of a user or a role may be: a snapshot holds
+// it as a key of bbolt's. An etcd that is given a longer one dies of it.
+const maxNameBytes = 32 << 10
+
+func checkName(name string) error {
+	if len(name) > maxNameBytes {
+		return status.Errorf(codes.InvalidArgument, "etcdserver: name is longer than %d bytes", maxNameBytes)
+	}
+	return nil
+}
+
 // checkAlarm refuses an action that there is not, where etcd panics.
 func checkAlarm(r *pb.AlarmRequest) error {
 	if _, ok := pb.AlarmRequest_AlarmAction_name[int32(r.Action)]; !ok {
