@@ -76,8 +76,7 @@ conformance: build conformance-tools ## etcd's and Kubernetes' own suites; STORA
 
 .PHONY: conformance-fast
 conformance-fast: build conformance-tools ## of those suites the subset for every change, on both engines
-	@$(CONFORMANCE) -server bin/metastore -engine rocksdb -fast
-	@$(CONFORMANCE) -server bin/metastore -engine memory -fast
+	@$(CONFORMANCE) -server bin/metastore -engine rocksdb,memory -fast
 
 .PHONY: sim
 sim: go-is-there ## simulate SEEDS clusters under faults; a failure prints the seed that replays it

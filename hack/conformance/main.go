@@ -33,7 +33,7 @@ func main() {
 	}
 	var s settings
 	flag.StringVar(&s.server, "server", "", "the server's binary")
-	flag.StringVar(&s.engine, "engine", "", "the server's storage engine; empty for a server that has no choice")
+	flag.StringVar(&s.engine, "engine", "", "the server's storage engine, or several with commas; empty for a server that has no choice")
 	flag.StringVar(&s.etcdctl, "etcdctl", "", "etcd's etcdctl")
 	flag.StringVar(&s.etcdutl, "etcdutl", "", "etcd's etcdutl")
 	flag.StringVar(&s.scratch, "scratch", "", "the folder for copies, binaries and logs")
@@ -69,15 +69,51 @@ func run(ctx context.Context, s settings) error {
 	if len(wanted) == 0 {
 		return fmt.Errorf("no such suite: %s", s.suite)
 	}
+	return runAll(ctx, s, wanted, exceptions)
+}
+
+// runAll runs the suites on each engine and prints last of all what ran and how
+// it ended, for who sees no more than the end.
+func runAll(ctx context.Context, s settings, wanted []suite, exceptions []exception) error {
+	begin, ok := time.Now(), true
+	var ran []string
+	for _, engine := range strings.Split(s.engine, ",") {
+		on := s
+		on.engine = engine
+		what, tallies, err := runOn(ctx, on, wanted, exceptions)
+		if err != nil {
+			return err
+		}
+		for _, t := range tallies {
+			ran = append(ran, fmt.Sprintf("%s, %s", what, t))
+			ok = ok && len(t.bad) == 0
+		}
+	}
+	if len(ran) == 0 {
+		return errors.New("no test has such a name")
+	}
+	fmt.Printf("\nran in %d s; left out for the reasons in hack/conformance/left-out.txt:\n", int(time.Since(begin).Seconds()))
+	for _, line := range ran {
+		fmt.Println("  " + line)
+	}
+	if !ok {
+		return errTests
+	}
+	return nil
+}
+
+// runOn runs the suites on one engine.
+func runOn(ctx context.Context, s settings, wanted []suite, exceptions []exception) (what string, tallies []*tally, err error) {
 	e, err := newEnvironment(s)
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	defer e.close()
 	if err := e.builder.build(ctx, wanted); err != nil {
-		return err
+		return "", nil, err
 	}
-	return e.judge(ctx, wanted, exceptions)
+	tallies, err = e.judge(ctx, wanted, exceptions)
+	return e.what, tallies, err
 }
 
 func knownSuites(exceptions []exception) error {
@@ -89,22 +125,17 @@ func knownSuites(exceptions []exception) error {
 	return nil
 }
 
-// judge runs the suites and prints how they ended, last of all the counts.
-func (e *environment) judge(ctx context.Context, wanted []suite, exceptions []exception) error {
-	var tallies []*tally
+// judge runs the suites and prints which tests did not pass at once.
+func (e *environment) judge(ctx context.Context, wanted []suite, exceptions []exception) (tallies []*tally, err error) {
 	for _, s := range wanted {
 		t, err := e.runSuite(ctx, s, exceptions)
 		if err != nil {
-			return fmt.Errorf("suite %s: %w", s.name, err)
+			return nil, fmt.Errorf("suite %s: %w", s.name, err)
 		}
 		if t != nil {
 			tallies = append(tallies, t)
 		}
 	}
-	if len(tallies) == 0 {
-		return errors.New("no test has such a name")
-	}
-	ok := true
 	fmt.Println()
 	for _, t := range tallies {
 		for _, name := range t.retried {
@@ -112,17 +143,10 @@ func (e *environment) judge(ctx context.Context, wanted []suite, exceptions []ex
 		}
 		for _, name := range t.bad {
 			fmt.Printf("%s must pass and does not: %s\n", t.suite, name)
-			ok = false
 		}
 	}
-	fmt.Printf("%s; left out for the reasons in hack/conformance/left-out.txt; logs in %s\n", e.what, e.out)
-	for _, t := range tallies {
-		fmt.Println(t)
-	}
-	if !ok {
-		return errTests
-	}
-	return nil
+	fmt.Printf("%s: logs in %s\n", e.what, e.out)
+	return tallies, nil
 }
 
 // runSuite returns nil when none of the suite's tests is wanted.
