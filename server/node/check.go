@@ -93,11 +93,25 @@ type checker struct {
 func newChecker(dataDir string) (*checker, error) {
 	c := DefaultConfig()
 	c.DataDir, c.Logger = path.Clean(dataDir), slog.New(slog.DiscardHandler)
-	scratch, err := os.MkdirTemp("", "metastore-check-")
+	scratch, err := makeScratch(os.TempDir(), "/dev/shm")
 	if err != nil {
-		return nil, fmt.Errorf("make a folder for the check: %w", err)
+		return nil, err
 	}
 	return &checker{n: &Node{c: &c, metrics: newMetrics()}, scratch: scratch, report: &CheckReport{DataDir: c.DataDir}}, nil
+}
+
+// makeScratch makes a folder in the first of dirs that allows it: an image with
+// nothing but the binary has no /tmp, and every container has shared memory. It
+// takes what is applied of the log, and small files of RocksDB.
+func makeScratch(dirs ...string) (scratch string, err error) {
+	var failed error
+	for _, dir := range dirs {
+		if scratch, err = os.MkdirTemp(dir, "metastore-check-"); err == nil {
+			return scratch, nil
+		}
+		failed = errors.Join(failed, err)
+	}
+	return "", fmt.Errorf("the check needs a folder for temporary files, set TMPDIR: %w", failed)
 }
 
 // close ends a check that found err, and gives it its exit code.

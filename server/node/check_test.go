@@ -209,3 +209,13 @@ func TestCheckOfARunningMember(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestCheckFindsRoomForItsFiles(t *testing.T) {
+	missing, there := filepath.Join(t.TempDir(), "missing"), t.TempDir()
+	if got, err := makeScratch(missing, there); err != nil || filepath.Dir(got) != there {
+		t.Errorf("it takes %s, %v", got, err)
+	}
+	if _, err := makeScratch(missing); err == nil || !strings.Contains(err.Error(), "TMPDIR") {
+		t.Errorf("without any folder: %v", err)
+	}
+}
