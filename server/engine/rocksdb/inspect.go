@@ -19,12 +19,11 @@ func (i Inspector) Open(dir string) (engine.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.noCompaction = true
 	work := filepath.Join(i.Scratch, filepath.Base(dir))
 	if err := stage(dir, work); err != nil {
 		return nil, fmt.Errorf("read the database in %s: %w", dir, err)
 	}
-	e, err := o.open(work)
+	e, err := o.open(work, false)
 	if err != nil {
 		return nil, fmt.Errorf("open RocksDB in %s: %w", dir, err)
 	}

@@ -27,7 +27,7 @@ func (o Opener) Open(dir string) (engine.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := o.open(dir)
+	e, err := o.open(dir, true)
 	if err != nil {
 		return nil, fmt.Errorf("open RocksDB in %s: %w", dir, err)
 	}
@@ -35,7 +35,8 @@ func (o Opener) Open(dir string) (engine.Engine, error) {
 	return e, nil
 }
 
-func (o Opener) open(dir string) (*rocks, error) {
+// open leaves the table files as they are when it is told not to compact.
+func (o Opener) open(dir string, compact bool) (*rocks, error) {
 	if err := prepareDir(dir); err != nil {
 		return nil, err
 	}
@@ -47,7 +48,7 @@ func (o Opener) open(dir string) (*rocks, error) {
 		return nil, err
 	}
 	defer s.destroy()
-	s.opts.SetDisableAutoCompactions(o.noCompaction)
+	s.opts.SetDisableAutoCompactions(!compact)
 	if err := logTo(s.opts, o.Logger); err != nil {
 		return nil, err
 	}

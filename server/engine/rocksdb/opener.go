@@ -16,9 +16,6 @@ type Opener struct {
 	Options Options
 	// Logger may be nil.
 	Logger *slog.Logger
-
-	// noCompaction leaves table files as they are.
-	noCompaction bool
 }
 
 // Name is the engine's name in flags and markers.
