@@ -70,6 +70,8 @@ type Config struct {
 	// WarnApplyAfter is how long it may take to apply what is committed before
 	// that is logged; 0 is for ever.
 	WarnApplyAfter time.Duration
+	// MaxPendingBytes bounds the proposals without a result; 0 is the default.
+	MaxPendingBytes int
 	// RequestTimeout bounds what waits for the group.
 	RequestTimeout time.Duration
 	// OnRemoved is called once when this member was removed from the cluster.
@@ -122,7 +124,7 @@ func New(c Config) (*Host, error) {
 	r, err := replica.New(replica.Config{
 		ID: c.ID, ClusterID: c.ClusterID, Group: c.Group, Log: c.Log.Group(c.Group), Machine: &h.machine,
 		Incarnation: c.Incarnation, ElectionTicks: c.ElectionTicks, HeartbeatTicks: 1,
-		PreVote: c.PreVote, Logger: c.Logger,
+		PreVote: c.PreVote, MaxPendingBytes: c.MaxPendingBytes, Logger: c.Logger,
 	})
 	if err != nil {
 		return nil, err

@@ -62,6 +62,9 @@ type RangeOptions struct {
 	CountOnly bool
 	// KeysOnly leaves values and leases away, as etcd does since 3.7.
 	KeysOnly bool
+	// Grow, when it is set, is told how many bytes the pairs take, piece by piece
+	// as they are read; its error ends the read. No lock is held meanwhile.
+	Grow func(sizeBytes int) error
 }
 
 // RangeResult is what Range found.

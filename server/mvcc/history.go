@@ -124,7 +124,7 @@ func (s *Store) prevs(slots []eventSlot) error {
 		}
 	}
 	s.mu.RUnlock()
-	return s.fill(f)
+	return s.fill(f, nil)
 }
 
 // deliver hands the events to fn, revision by revision.

@@ -13,6 +13,15 @@ import (
 // index lock, and how many rows it asks of the engine at once.
 const rangeChunk = 256
 
+const (
+	// firstPart is how many rows are read before their size is known, where it
+	// matters, and partBytes how many bytes are wanted at once from then on.
+	firstPart = 8
+	partBytes = 256 << 10
+	// pairOverheadBytes is what a pair takes on the wire beside key and value.
+	pairOverheadBytes = 24
+)
+
 // Range reads the pairs of key <= k < end at one revision. A nil or empty end
 // is the single key; "\0" is unbounded; any other end at or below key is an
 // empty range.
@@ -68,7 +77,7 @@ func (v *view) read(key, end []byte, rev int64, o RangeOptions) (RangeResult, er
 			res.Count = 1
 		}
 		v.store.mu.RUnlock()
-		return res, v.load(f, &res)
+		return res, v.load(f, &res, o.Grow)
 	}
 	to := bounds(end)
 	known := rev == v.current
@@ -126,7 +135,7 @@ func (v *view) readRange(f *fetch, res *RangeResult, from, to []byte, rev int64,
 		})
 		v.store.mu.RUnlock()
 		if pairs {
-			if err := v.load(f, res); err != nil {
+			if err := v.load(f, res, o.Grow); err != nil {
 				return err
 			}
 		}
@@ -227,9 +236,14 @@ func (v *view) collect(f *fetch, id uint32, rev int64, o RangeOptions) bool {
 
 // load reads the missing rows and moves the chunk's pairs to the result. mu is
 // not held.
-func (v *view) load(f *fetch, res *RangeResult) error {
-	if err := v.store.fill(f); err != nil {
+func (v *view) load(f *fetch, res *RangeResult, grow func(int) error) error {
+	if err := v.store.fill(f, grow); err != nil {
 		return err
+	}
+	if grow != nil && len(f.missing) == 0 {
+		if err := grow(pairsBytes(f.kvs)); err != nil {
+			return err
+		}
 	}
 	res.KVs = append(res.KVs, f.kvs...)
 	f.reset()
@@ -238,15 +252,38 @@ func (v *view) load(f *fetch, res *RangeResult) error {
 
 // fill reads the rows that pairs wait for. Each is there: published rows are
 // removed by a sweep only, and a sweep leaves what pinned readers see.
-func (s *Store) fill(f *fetch) error {
+func (s *Store) fill(f *fetch, grow func(int) error) error {
+	part := rangeChunk
+	if grow != nil {
+		part = firstPart
+	}
 	for rest := f.missing; len(rest) > 0; {
-		n := min(len(rest), rangeChunk)
+		n := min(len(rest), part)
 		if err := s.fillChunk(f, rest[:n]); err != nil {
 			return err
+		}
+		if grow != nil {
+			size := 0
+			for i := range rest[:n] {
+				size += pairBytes(rest[i].kv)
+			}
+			if err := grow(size); err != nil {
+				return err
+			}
+			part = min(max(partBytes*n/size, 1), rangeChunk)
 		}
 		rest = rest[n:]
 	}
 	return nil
+}
+
+func pairBytes(kv *mvccpb.KeyValue) int { return pairOverheadBytes + len(kv.Key) + len(kv.Value) }
+
+func pairsBytes(kvs []*mvccpb.KeyValue) (n int) {
+	for _, kv := range kvs {
+		n += pairBytes(kv)
+	}
+	return n
 }
 
 func (s *Store) fillChunk(f *fetch, part []missing) error {

@@ -236,7 +236,7 @@ func (w *Writer) fillPrevs() error {
 		p.event.PrevKv = w.pairs.next()
 		f.missing = append(f.missing, missing{p.event.PrevKv, p.at, false})
 	}
-	return w.s.fill(f)
+	return w.s.fill(f, nil)
 }
 
 // Compact makes rev the oldest revision that can be read. The rows go later,

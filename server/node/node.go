@@ -227,7 +227,7 @@ func (n *Node) startHost(ctx context.Context, t tlsConfigs) error {
 	}
 	heartbeat := time.Duration(n.c.HeartbeatMillis) * time.Millisecond
 	election := time.Duration(n.c.ElectionMillis) * time.Millisecond
-	n.hub = watch.NewHub(n.machine.KV(), watch.Options{ProgressInterval: n.c.WatchProgressInterval})
+	n.hub = watch.NewHub(n.machine.KV(), n.c.watchOptions())
 	n.host, err = host.New(host.Config{
 		ID: member, ClusterID: cluster, Group: group, Incarnation: n.dir.marker.Starts,
 		Log: n.log, Engines: n.engines, Machine: n.machine, Hub: n.hub, Logger: n.c.Logger, Observer: n.metrics.work,
@@ -235,7 +235,7 @@ func (n *Node) startHost(ctx context.Context, t tlsConfigs) error {
 		PreVote: n.c.PreVote, InitialElectionTickAdvance: n.c.ElectionTickAdvance,
 		SnapshotEntries: n.c.SnapshotCount, CatchUpEntries: n.c.SnapshotCatchUp,
 		StrictReconfigCheck: n.c.StrictReconfigCheck, MaxLearners: n.c.maxLearners(),
-		WarnApplyAfter: n.c.WarnApplyAfter,
+		WarnApplyAfter: n.c.WarnApplyAfter, MaxPendingBytes: n.c.pendingBytes(),
 		// etcd's: five seconds and two elections.
 		RequestTimeout: 5*time.Second + 2*election,
 		OnRemoved:      func() { close(n.removed) },

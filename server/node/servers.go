@@ -268,6 +268,8 @@ func (n *Node) rpcOptions() (rpc.Options, error) {
 		MaxRequestBytes:      int(n.c.MaxRequestBytes),
 		MaxTxnOps:            int(n.c.MaxTxnOps),
 		QuotaBytes:           n.c.QuotaBackendBytes,
+		RequestsBytes:        n.c.requestsBytes(),
+		ResponsesBytes:       n.c.MemoryBytes / responsesShare,
 		MaxConcurrentStreams: n.c.MaxConcurrentStreams,
 		KeepAliveMinTime:     n.c.KeepAliveMinTime,
 		WarnRequestAfter:     n.c.WarnRequestAfter,

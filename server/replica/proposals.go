@@ -82,6 +82,8 @@ type Proposals struct {
 	// abandoned counts the forgotten waiters in waiting and changes.
 	abandoned int
 	nextSeq   uint64
+	// limitBytes refuses what is beyond it.
+	limitBytes int
 	// inflight is keyed by the first sequence number of the entry.
 	inflight map[uint64]*ticket
 	// pending and pendingBytes are of the waiters that are not over.
@@ -94,7 +96,7 @@ type Proposals struct {
 // NewProposals makes the book of one run of a member. The origin must never
 // have been used before.
 func NewProposals(origin state.Origin) *Proposals {
-	return &Proposals{origin: origin, nextSeq: 1, inflight: map[uint64]*ticket{}}
+	return &Proposals{origin: origin, nextSeq: 1, limitBytes: maxPendingBytes, inflight: map[uint64]*ticket{}}
 }
 
 // Add queues a command. The caller then wakes the raft owner.
@@ -113,7 +115,7 @@ func (p *Proposals) add(w *Waiter) (*Waiter, error) {
 	switch {
 	case p.stopped:
 		return nil, ErrStopped
-	case p.pending >= maxPending || p.pendingBytes >= maxPendingBytes:
+	case p.pending >= maxPending || p.pendingBytes >= p.limitBytes:
 		p.failed++
 		return nil, ErrTooManyRequests
 	}

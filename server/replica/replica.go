@@ -41,7 +41,9 @@ type Config struct {
 	Incarnation                   uint64
 	ElectionTicks, HeartbeatTicks int
 	PreVote                       bool
-	Logger                        *slog.Logger
+	// MaxPendingBytes bounds the proposals without a result; 0 is the default.
+	MaxPendingBytes int
+	Logger          *slog.Logger
 }
 
 // Replica is the raft owner's half.
@@ -113,8 +115,12 @@ func New(c Config) (*Replica, error) {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
 	origin := state.Origin{Member: c.ID, Incarnation: c.Incarnation}
+	proposals := NewProposals(origin)
+	if c.MaxPendingBytes > 0 {
+		proposals.limitBytes = c.MaxPendingBytes
+	}
 	r := &Replica{
-		Proposals: NewProposals(origin),
+		Proposals: proposals,
 		Reads:     NewReads(origin, applied),
 		id:        c.ID, group: c.Group, node: node, storage: st, logger: c.Logger,
 		clusterID: c.ClusterID,
@@ -202,7 +208,7 @@ func (r *Replica) Step(m *raftpb.Message) error {
 // refuse keeps forwarded proposals for a later try.
 func (r *Replica) refuse(entries []*raftpb.Entry) {
 	for _, e := range entries {
-		if r.refusedBytes+len(e.GetData()) > maxPendingBytes {
+		if r.refusedBytes+len(e.GetData()) > r.Proposals.limitBytes {
 			return // its proposer times out
 		}
 		r.refused = append(r.refused, e)

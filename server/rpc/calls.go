@@ -72,7 +72,7 @@ func newCallMetrics() *callMetrics {
 		},
 	}
 	c.rangeOK, c.rangeFailed = c.ranges.WithLabelValues("true"), c.ranges.WithLabelValues("false")
-	c.bytes.CodecV2 = encoding.GetCodecV2("proto")
+	c.bytes.CodecV2 = newCodec()
 	return c
 }
 

@@ -68,7 +68,10 @@ var wireErrors = []struct{ domain, wire error }{
 
 // wireError translates an error of the domain into the one that clients know.
 func wireError(err error) error {
+	var wire interface{ GRPCStatus() *status.Status }
 	switch {
+	case errors.As(err, &wire):
+		return wire.GRPCStatus().Err()
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return status.FromContextError(err).Err()
 	case errors.Is(err, replica.ErrTimeout) && errors.Is(err, replica.ErrNoLeader):

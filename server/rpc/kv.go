@@ -31,7 +31,7 @@ func (s *kvServer) Range(ctx context.Context, r *pb.RangeRequest) (resp *pb.Rang
 		return nil, err
 	}
 	begin := time.Now()
-	resp, err = m.Range(r)
+	resp, err = m.RangeWithin(r, drawingOf(ctx).grow)
 	s.calls.ranged(begin, err)
 	if err != nil {
 		return nil, wireError(err)
@@ -121,7 +121,7 @@ func (s *kvServer) readTxn(ctx context.Context, r *pb.TxnRequest) (resp *pb.TxnR
 	if err != nil {
 		return nil, err
 	}
-	resp, err = m.ReadTxn(r)
+	resp, err = m.ReadTxnWithin(r, drawingOf(ctx).grow)
 	if err != nil {
 		return nil, wireError(err)
 	}

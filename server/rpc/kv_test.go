@@ -403,10 +403,11 @@ func TestRangeStreamIsOneRevision(t *testing.T) {
 	for i := range 30 {
 		must[*clientv3.PutResponse](t)(s.client.Put(ctx, fmt.Sprintf("k%02d", i), "old"))
 	}
-	c := chunks{s: s.s, key: []byte("k"), end: []byte("l"), left: 1 << 40, shape: &pb.RangeRequest{}}
+	c := chunks{s: s.s, ctx: ctx, key: []byte("k"), end: []byte("l"), left: 1 << 40, shape: &pb.RangeRequest{}}
 	var last *pb.RangeResponse
 	total := 0
-	err := c.send(func(r *pb.RangeStreamResponse) error {
+	err := c.send(func(m any) error {
+		r := m.(*pb.RangeStreamResponse)
 		for _, kv := range r.RangeResponse.Kvs {
 			if !bytes.Equal(kv.Value, []byte("old")) {
 				t.Errorf("%s is %s", kv.Key, kv.Value)

@@ -64,6 +64,12 @@ func (s *Server) proposeAs(ctx context.Context, by auth.Identity, kind state.Kin
 	if len(body)+proposalOverheadBytes > s.o.MaxRequestBytes {
 		return nil, rpctypes.ErrGRPCRequestTooLarge
 	}
+	d := drawing{b: s.requests, ctx: ctx}
+	if err := d.grow(len(body)); err != nil {
+		s.metrics.proposalsFailed.Add(1)
+		return nil, err
+	}
+	defer d.release()
 	res, _, err := s.b.Propose(ctx, state.Command{Kind: kind, By: by, Body: body})
 	if err != nil {
 		s.metrics.proposalsFailed.Add(1)

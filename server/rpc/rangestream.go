@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"bytes"
+	"context"
 	"math"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -29,7 +30,7 @@ func (s *kvServer) RangeStream(r *pb.RangeRequest, stream grpc.ServerStreamingSe
 	if err != nil {
 		return err
 	}
-	c := chunks{s: s.Server, key: r.Key, end: r.RangeEnd, rev: r.Revision, left: r.Limit,
+	c := chunks{s: s.Server, ctx: stream.Context(), key: r.Key, end: r.RangeEnd, rev: r.Revision, left: r.Limit,
 		shape: &pb.RangeRequest{KeysOnly: r.KeysOnly, SortTarget: r.SortTarget}}
 	if c.left <= 0 {
 		c.left = math.MaxInt64
@@ -42,7 +43,7 @@ func (s *kvServer) RangeStream(r *pb.RangeRequest, stream grpc.ServerStreamingSe
 	if r.CountOnly {
 		answer = c.count
 	}
-	if err := answer(stream.Send); err != nil {
+	if err := answer(stream.SendMsg); err != nil {
 		return err
 	}
 	return fresh()
@@ -51,8 +52,9 @@ func (s *kvServer) RangeStream(r *pb.RangeRequest, stream grpc.ServerStreamingSe
 // chunks is the progress of one RangeStream.
 type chunks struct {
 	s        *Server
-	key, end []byte // what is not sent yet
-	rev      int64  // pinned by the first read
+	ctx      context.Context //nolint:containedctx // it lives as long as the call
+	key, end []byte          // what is not sent yet
+	rev      int64           // pinned by the first read
 	// shape is what chunks look like. A sort target comes with the default
 	// order, which is all that a stream takes: each chunk is sorted by itself
 	// then, as in etcd.
@@ -60,21 +62,23 @@ type chunks struct {
 	limit int64 // pairs of the next chunk; 0: all
 	left  int64 // pairs that may still be sent
 	sent  int64
+	// headerRev is the store's revision when the stream began.
+	headerRev int64
 }
 
 // read reads what is not sent yet; it counts only when it is told to, since at
 // an old revision that takes a look at every key.
-func (c *chunks) read(limit int64, countOnly bool) (*pb.RangeResponse, error) {
+func (c *chunks) read(d *drawing, limit int64, countOnly bool) (*pb.RangeResponse, error) {
 	// The machine of the moment: a snapshot that was installed holds the
 	// pinned revision too, or says that it is compacted.
 	read := c.s.b.Machine().RangeUncounted
 	if countOnly {
-		read = c.s.b.Machine().Range
+		read = c.s.b.Machine().RangeWithin
 	}
 	resp, err := read(&pb.RangeRequest{
 		Key: c.key, RangeEnd: c.end, Revision: c.rev, Limit: limit,
 		KeysOnly: state.ReadsKeysOnly(c.shape) && !countOnly, CountOnly: countOnly,
-	})
+	}, d.grow)
 	if err != nil {
 		return nil, wireError(err)
 	}
@@ -84,8 +88,8 @@ func (c *chunks) read(limit int64, countOnly bool) (*pb.RangeResponse, error) {
 	return resp, nil
 }
 
-func (c *chunks) count(send func(*pb.RangeStreamResponse) error) error {
-	resp, err := c.read(0, true)
+func (c *chunks) count(send func(any) error) error {
+	resp, err := c.read(nil, 0, true)
 	if err != nil {
 		return err
 	}
@@ -93,37 +97,58 @@ func (c *chunks) count(send func(*pb.RangeStreamResponse) error) error {
 	return send(&pb.RangeStreamResponse{RangeResponse: out})
 }
 
-func (c *chunks) send(send func(*pb.RangeStreamResponse) error) error {
-	var headerRev int64
+func (c *chunks) send(send func(any) error) error {
 	for {
-		c.limit = min(c.limit, c.left)
-		resp, err := c.read(c.limit, false)
-		if err != nil {
+		last, err := c.sendChunk(send)
+		if err != nil || last {
 			return err
 		}
-		if headerRev == 0 {
-			headerRev = resp.Header.Revision
-		}
-		n := int64(len(resp.Kvs))
-		if resp.More {
-			c.key = append(bytes.Clone(resp.Kvs[n-1].Key), 0)
-		}
-		resp.Kvs = state.Arrange(resp.Kvs, c.shape)
-		c.sent += n
-		c.left -= n
-		out := &pb.RangeResponse{Kvs: resp.Kvs}
-		last := !resp.More || c.left == 0
-		if last {
-			out.Header, out.More = c.s.headerAt(headerRev), resp.More
-			if out.Count, err = c.total(resp.More); err != nil {
-				return err
-			}
-		}
-		if err := send(&pb.RangeStreamResponse{RangeResponse: out}); err != nil || last {
-			return err
-		}
-		c.limit = nextChunkKeys(c.limit, proto.Size(resp), c.s.o.MaxRequestBytes)
 	}
+}
+
+// sendChunk sends the next chunk, which draws on the budget of responses while
+// it is read and until it has left.
+func (c *chunks) sendChunk(send func(any) error) (last bool, err error) {
+	d := &drawing{b: c.s.responses, ctx: c.ctx}
+	out, last, err := c.next(d)
+	if err != nil {
+		d.release()
+		return false, err
+	}
+	size := proto.Size(out)
+	if err := send(d.response(out)); err != nil {
+		return false, err
+	}
+	c.limit = nextChunkKeys(c.limit, size, c.s.o.MaxRequestBytes)
+	return last, nil
+}
+
+// next reads the next chunk.
+func (c *chunks) next(d *drawing) (m *pb.RangeStreamResponse, last bool, err error) {
+	c.limit = min(c.limit, c.left)
+	resp, err := c.read(d, c.limit, false)
+	if err != nil {
+		return nil, false, err
+	}
+	if c.headerRev == 0 {
+		c.headerRev = resp.Header.Revision
+	}
+	n := int64(len(resp.Kvs))
+	if resp.More {
+		c.key = append(bytes.Clone(resp.Kvs[n-1].Key), 0)
+	}
+	resp.Kvs = state.Arrange(resp.Kvs, c.shape)
+	c.sent += n
+	c.left -= n
+	out := &pb.RangeResponse{Kvs: resp.Kvs}
+	last = !resp.More || c.left == 0
+	if last {
+		out.Header, out.More = c.s.headerAt(c.headerRev), resp.More
+		if out.Count, err = c.total(resp.More); err != nil {
+			return nil, false, err
+		}
+	}
+	return &pb.RangeStreamResponse{RangeResponse: out}, last, nil
 }
 
 // total is what the whole range holds; more tells that it goes on.
@@ -131,7 +156,7 @@ func (c *chunks) total(more bool) (int64, error) {
 	if !more {
 		return c.sent, nil
 	}
-	rest, err := c.read(0, true)
+	rest, err := c.read(nil, 0, true)
 	if err != nil {
 		return 0, err
 	}

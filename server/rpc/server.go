@@ -34,6 +34,11 @@ type Options struct {
 	MaxTxnOps            int    // 128
 	QuotaBytes           int64  // 2 GiB; negative: no quota
 	MaxConcurrentStreams uint32 // no limit
+	// RequestsBytes bounds the commands under way for all clients together, and
+	// ResponsesBytes the responses that are read or not sent yet. Beyond it
+	// calls wait, and are then told that there are too many requests; what is
+	// smaller than freeBytes does not count. 256 MiB, 4 GiB.
+	RequestsBytes, ResponsesBytes int64
 	// KeepAliveMinTime is how often a client may ping at most; one that pings
 	// more is disconnected. 5 s.
 	KeepAliveMinTime time.Duration
@@ -67,6 +72,11 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxTxnOps, 128)
 	setDefault(&o.QuotaBytes, 2<<30)
 	setDefault(&o.MaxConcurrentStreams, math.MaxUint32)
+	setDefault(&o.RequestsBytes, 256<<20)
+	setDefault(&o.ResponsesBytes, 4<<30)
+	// The largest request, and as large a value, always finds room.
+	o.RequestsBytes = max(o.RequestsBytes, 4*int64(o.MaxRequestBytes))
+	o.ResponsesBytes = max(o.ResponsesBytes, 8*int64(o.MaxRequestBytes))
 	setDefault(&o.KeepAliveMinTime, 5*time.Second)
 	setDefault(&o.KeepAliveInterval, 2*time.Hour)
 	setDefault(&o.KeepAliveTimeout, 20*time.Second)
@@ -104,12 +114,15 @@ type Server struct {
 	checks        checkMetrics
 	// snapshots holds a token for each Snapshot under way.
 	snapshots chan struct{}
+	// requests and responses bound what is under way.
+	requests, responses *budget
 }
 
 // New makes the API of a backend. Its metrics are registered here, so that a
 // registry can hold those of one server only.
 func New(b Backend, o Options) (*Server, error) {
 	s := &Server{b: b, o: o.withDefaults(), now: time.Now, health: health.NewServer(), checks: newCheckMetrics(), defragmenting: make(chan struct{}, 1), snapshots: make(chan struct{}, maxSnapshots)}
+	s.requests, s.responses = newBudget(s.o.RequestsBytes), newBudget(s.o.ResponsesBytes)
 	s.leader = leaderMonitor{b: b, patience: s.o.LeaderLossTimeout}
 	s.metrics, s.calls = newMetrics(s), newCallMetrics()
 	if err := s.o.Registry.Register(s.metrics); err != nil {
@@ -140,7 +153,7 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 		grpc.ReadBufferSize(readBufferBytes),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: s.o.KeepAliveMinTime}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.o.KeepAliveInterval, Timeout: s.o.KeepAliveTimeout}),
-		grpc.ChainUnaryInterceptor(s.logSlow, s.metrics.grpc.UnaryServerInterceptor(), s.unary),
+		grpc.ChainUnaryInterceptor(s.budgetResponse, s.logSlow, s.metrics.grpc.UnaryServerInterceptor(), s.unary),
 		grpc.ChainStreamInterceptor(s.metrics.grpc.StreamServerInterceptor(), s.stream),
 	}
 }

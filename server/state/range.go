@@ -15,21 +15,34 @@ import (
 // Range reads the published state, with every option of etcd. Errors:
 // mvcc.ErrCompacted, mvcc.ErrFutureRev, or those of the engine.
 func (m *Machine) Range(r *pb.RangeRequest) (*pb.RangeResponse, error) {
-	return rangeFrom(m.kv, r)
+	return m.RangeWithin(r, nil)
 }
 
-// RangeUncounted is Range with a Count that means nothing: at an old revision
-// it looks no further than its limit.
-func (m *Machine) RangeUncounted(r *pb.RangeRequest) (*pb.RangeResponse, error) {
-	return rangeFrom(uncounted{m.kv}, r)
+// Grow is told how many bytes an answer takes while it is read; its error ends
+// the read.
+type Grow func(sizeBytes int) error
+
+// RangeWithin is Range for an answer that may be too large.
+func (m *Machine) RangeWithin(r *pb.RangeRequest, grow Grow) (*pb.RangeResponse, error) {
+	return rangeFrom(current{kv: m.kv, grow: grow}, r)
 }
 
-// uncounted reads without counting.
-type uncounted struct{ kv *mvcc.Store }
+// RangeUncounted is RangeWithin with a Count that means nothing: at an old
+// revision it looks no further than its limit.
+func (m *Machine) RangeUncounted(r *pb.RangeRequest, grow Grow) (*pb.RangeResponse, error) {
+	return rangeFrom(current{kv: m.kv, grow: grow, uncounted: true}, r)
+}
 
-func (u uncounted) Range(key, end []byte, o mvcc.RangeOptions) (mvcc.RangeResult, error) {
-	o.Uncounted = true
-	return u.kv.Range(key, end, o)
+// current reads what is published now.
+type current struct {
+	kv        *mvcc.Store
+	grow      Grow
+	uncounted bool
+}
+
+func (c current) Range(key, end []byte, o mvcc.RangeOptions) (mvcc.RangeResult, error) {
+	o.Uncounted, o.Grow = c.uncounted, c.grow
+	return c.kv.Range(key, end, o)
 }
 
 // ranger reads keys: mvcc's store, its writer, or a store pinned to a revision.

@@ -147,11 +147,16 @@ var errNotReadOnly = errors.New("state: transaction writes")
 // ReadTxn answers a read-only transaction from one published revision. Errors
 // as those of Range.
 func (m *Machine) ReadTxn(t *pb.TxnRequest) (*pb.TxnResponse, error) {
+	return m.ReadTxnWithin(t, nil)
+}
+
+// ReadTxnWithin is ReadTxn for an answer that may be too large.
+func (m *Machine) ReadTxnWithin(t *pb.TxnRequest, grow Grow) (*pb.TxnResponse, error) {
 	if !IsReadOnly(t) {
 		return nil, errNotReadOnly
 	}
 	for {
-		view := pinned{kv: m.kv, rev: m.kv.Rev()}
+		view := pinned{kv: m.kv, rev: m.kv.Rev(), grow: grow}
 		resp, err := readTxn(view, t, m.kv.CompactRev())
 		if errors.Is(err, mvcc.ErrCompacted) && view.rev < m.kv.CompactRev() {
 			continue // compacted past the pinned revision meanwhile: take a newer one
@@ -202,8 +207,9 @@ func txnOp(r *pb.TxnResponse) *pb.ResponseOp {
 
 // pinned reads a store as it was at one revision.
 type pinned struct {
-	kv  *mvcc.Store
-	rev int64
+	kv   *mvcc.Store
+	rev  int64
+	grow Grow
 }
 
 func (p pinned) Range(key, end []byte, o mvcc.RangeOptions) (mvcc.RangeResult, error) {
@@ -213,6 +219,7 @@ func (p pinned) Range(key, end []byte, o mvcc.RangeOptions) (mvcc.RangeResult, e
 	if o.Rev > p.rev {
 		return mvcc.RangeResult{}, mvcc.ErrFutureRev
 	}
+	o.Grow = p.grow
 	res, err := p.kv.Range(key, end, o)
 	res.Rev = p.rev
 	return res, err

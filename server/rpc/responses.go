@@ -1,0 +1,99 @@
+package rpc
+
+import (
+	"context"
+	"runtime"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	grpcproto "google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// Responses are under way from their first byte read until their last byte is
+// with the kernel: gRPC takes a message whole and hands it to the connection as
+// the client reads, long after the call's handler has returned. So a response
+// goes to gRPC together with what it holds of the budget, and the codec makes
+// it a buffer that gives that back when gRPC frees it.
+
+type drawingKey struct{}
+
+// drawingOf is what the call's response holds; nil where it draws on nothing.
+func drawingOf(ctx context.Context) *drawing {
+	d, _ := ctx.Value(drawingKey{}).(*drawing)
+	return d
+}
+
+// budgetResponse lets a unary call's response draw on the budget: while it is
+// read, where the handler says how it grows, and with its real size at last. A
+// write has taken effect by then, so that its response is never refused.
+func (s *Server) budgetResponse(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	d := &drawing{b: s.responses, ctx: ctx}
+	resp, err := next(context.WithValue(ctx, drawingKey{}, d), req)
+	m, ok := resp.(proto.Message)
+	if err != nil || !ok || !m.ProtoReflect().IsValid() {
+		d.release()
+		return resp, err
+	}
+	return d.response(m), nil
+}
+
+// response is a message as gRPC gets it: with what it holds, if it is large.
+func (d *drawing) response(m proto.Message) any {
+	size := proto.Size(m)
+	if size <= freeBytes {
+		d.release()
+		return m
+	}
+	d.settle(size)
+	d.ctx = nil // what is held may outlive the call
+	r := &budgeted{m: m, sizeBytes: size, held: d}
+	// gRPC forgets buffers without freeing them when a connection breaks.
+	runtime.AddCleanup(r, (*drawing).release, d)
+	return r
+}
+
+// budgeted is a large response; it is the pool of its one buffer.
+type budgeted struct {
+	m         proto.Message
+	sizeBytes int
+	held      *drawing
+}
+
+// Get implements mem.BufferPool.
+func (r *budgeted) Get(n int) *[]byte {
+	b := make([]byte, n)
+	return &b
+}
+
+// Put implements mem.BufferPool: gRPC has no more use for the buffer.
+func (r *budgeted) Put(*[]byte) { r.held.release() }
+
+// codec is gRPC's own, which also knows budgeted responses.
+type codec struct{ encoding.CodecV2 }
+
+func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
+
+// Marshal implements encoding.CodecV2.
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	r, ok := v.(*budgeted)
+	if !ok {
+		return c.CodecV2.Marshal(v)
+	}
+	// The size was just taken, as in gRPC's own codec.
+	b, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(make([]byte, 0, r.sizeBytes), r.m)
+	if err != nil {
+		r.held.release()
+		return nil, err
+	}
+	r.m = nil // the bytes are enough from here on
+	return mem.BufferSlice{mem.NewBuffer(&b, r)}, nil
+}
+
+// tooLarge is the error of a response that no waiting makes fit, in gRPC's words.
+func tooLarge(size, limit int64) error {
+	return status.Errorf(codes.ResourceExhausted, "grpc: trying to send message larger than max (%d vs. %d)", size, limit)
+}
