@@ -48,7 +48,7 @@ func TestCheckAfterKill(t *testing.T) {
 		members := startCluster(t, engine, 3, "--snapshot-count=20", "--snapshot-catchup-entries=10")
 		members[2].kill()
 		l := startLoad(client(t, members[:2]...), 8)
-		eventually(t, 30*time.Second, func() error {
+		eventually(t, 2*time.Minute, func() error {
 			if n := l.writes.Load(); n < 1500 {
 				return fmt.Errorf("%d writes", n)
 			}
