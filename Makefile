@@ -91,6 +91,13 @@ CYCLES         ?= 500
 REVISIONS      ?= 1000000
 STORAGE_ENGINE ?=
 
+.PHONY: overload
+overload: packages ## 10,000 connections, 1,000 watches and 20 clients that read nothing, 100 MB/s of puts, within 1 GiB; CGROUP=/sys/fs/cgroup makes a cgroup there
+	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/cmd/metastore -run 'TestOverload' -v -timeout 0 -count=1 \
+	  -overload.conns=10000 -overload.watches=1000 -overload.stalled=20 -overload.mbps=100 -overload.for=30s \
+	  -overload.cgroup=$(CGROUP) -faults.engine=rocksdb
+CGROUP ?=
+
 .PHONY: etcd-snapshots
 etcd-snapshots: go-is-there ## build older versions of etcd and record snapshots of them as test data
 	@GO_TAGS=$(GO_TAGS) hack/etcd-snapshots.sh $(OLD_ETCD)

@@ -16,6 +16,9 @@ const (
 	freeBytes = 16 << 10
 	// budgetWait is how long a call waits for a budget to have room.
 	budgetWait = 3 * time.Second
+	// handedOnBytes are the most of large commands that are with the replica: more
+	// would not be written faster, and what is small would wait behind them.
+	handedOnBytes = 16 << 20
 )
 
 // budget bounds the bytes of one kind that are under way for all clients
@@ -32,13 +35,13 @@ type budget struct {
 	// used is the sum of held, which has connections that hold something.
 	used int64
 	held map[string]int64
-	// wanted are the bytes that calls wait for. Invariant: at most limitBytes.
-	wanted int64
-	freed  chan struct{} // closed when there is more room; nil when nobody waits
+	// wanted are the bytes that calls wait for. Invariant: at most maxWanted.
+	wanted, maxWanted int64
+	freed             chan struct{} // closed when there is more room; nil when nobody waits
 }
 
 func newBudget(limitBytes int64) *budget {
-	return &budget{limitBytes: limitBytes, wait: budgetWait, held: make(map[string]int64)}
+	return &budget{limitBytes: limitBytes, maxWanted: limitBytes, wait: budgetWait, held: make(map[string]int64)}
 }
 
 // draw takes bytes for a connection. It waits for room, for a while, unless too
@@ -75,7 +78,7 @@ func (b *budget) try(conn string, n int64, waits bool) (freed <-chan struct{}, e
 		return nil, nil
 	}
 	if !waits {
-		if b.wanted+n > b.limitBytes {
+		if b.wanted+n > b.maxWanted {
 			return nil, rpctypes.ErrGRPCRequestTooManyRequests
 		}
 		b.wanted += n

@@ -34,7 +34,7 @@ type Options struct {
 	MaxTxnOps            int    // 128
 	QuotaBytes           int64  // 2 GiB; negative: no quota
 	MaxConcurrentStreams uint32 // no limit
-	// RequestsBytes bounds the commands under way for all clients together, and
+	// RequestsBytes bounds the commands that wait for all clients together, and
 	// ResponsesBytes the responses that are read or not sent yet. Beyond it
 	// calls wait, and are then told that there are too many requests; what is
 	// smaller than freeBytes does not count. 256 MiB, 4 GiB.
@@ -122,7 +122,8 @@ type Server struct {
 // registry can hold those of one server only.
 func New(b Backend, o Options) (*Server, error) {
 	s := &Server{b: b, o: o.withDefaults(), now: time.Now, health: health.NewServer(), checks: newCheckMetrics(), defragmenting: make(chan struct{}, 1), snapshots: make(chan struct{}, maxSnapshots)}
-	s.requests, s.responses = newBudget(s.o.RequestsBytes), newBudget(s.o.ResponsesBytes)
+	s.requests, s.responses = newBudget(min(s.o.RequestsBytes, max(handedOnBytes, 4*int64(s.o.MaxRequestBytes)))), newBudget(s.o.ResponsesBytes)
+	s.requests.maxWanted = s.o.RequestsBytes
 	s.leader = leaderMonitor{b: b, patience: s.o.LeaderLossTimeout}
 	s.metrics, s.calls = newMetrics(s), newCallMetrics()
 	if err := s.o.Registry.Register(s.metrics); err != nil {

@@ -28,6 +28,7 @@ const asServer = "METASTORE_TEST_AS_SERVER"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asServer) != "" {
+		joinCgroup()
 		useTestDNS()
 		os.Exit(run(os.Args[1:]))
 	}
