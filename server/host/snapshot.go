@@ -27,7 +27,9 @@ func (h *Host) startSnapshot(m *raftpb.Message) {
 	go func() {
 		defer h.workers.Done()
 		defer h.sending.Delete(to)
+		h.upkeep.sending(to) // before the snapshot is taken
 		err := h.sendSnapshot(m)
+		h.upkeep.sent(to, err)
 		if err != nil {
 			h.c.Logger.Warn("snapshot not sent", "peer", fmt.Sprintf("%x", to), "error", err)
 		}

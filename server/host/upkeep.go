@@ -19,10 +19,21 @@ type upkeep struct {
 	// appliedIndex is the newest applied index, flushedIndex the one that the
 	// engine has surely made durable. Invariant: flushedIndex <= appliedIndex.
 	appliedIndex, flushedIndex uint64
+	// fetching are the members that a snapshot is on its way to, or has reached
+	// and that have not caught up since, by ID.
+	fetching map[uint64]fetch
+}
+
+// fetch is one member's snapshot.
+type fetch struct {
+	// index is at most the snapshot's.
+	index uint64
+	sent  bool
 }
 
 func (u *upkeep) init(m *state.Machine) {
 	u.wake = make(chan struct{}, 1)
+	u.fetching = map[uint64]fetch{}
 	u.appliedIndex, _ = m.Applied()
 	u.flushedIndex = u.appliedIndex
 }
@@ -38,6 +49,42 @@ func (u *upkeep) installed(_ *state.Machine, index uint64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.appliedIndex, u.flushedIndex = index, index
+}
+
+// sending notes that a member gets a snapshot of what is applied now or later.
+func (u *upkeep) sending(id uint64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.fetching[id] = fetch{index: u.appliedIndex}
+}
+
+// sent notes how that ended.
+func (u *upkeep) sent(id uint64, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if err != nil {
+		delete(u.fetching, id)
+		return
+	}
+	u.fetching[id] = fetch{index: u.fetching[id].index, sent: true}
+}
+
+// neededFrom is the first entry that a member with a snapshot needs next, and
+// at most keepFrom. Without it the member would need another snapshot at once,
+// and where entries come faster than a snapshot gets there, one after another
+// for ever.
+func (u *upkeep) neededFrom(keepFrom uint64, progress map[uint64]uint64) uint64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	needed := keepFrom
+	for id, f := range u.fetching {
+		next := max(f.index, progress[id]) + 1
+		if f.sent && next >= keepFrom {
+			delete(u.fetching, id) // it keeps up by itself now
+		}
+		needed = min(needed, next)
+	}
+	return needed
 }
 
 func (u *upkeep) entriesSinceFlush() uint64 {
@@ -109,6 +156,7 @@ func (h *Host) compactTo(durable uint64) uint64 {
 	if durable > h.c.CatchUpEntries {
 		keepFrom = max(first, durable-h.c.CatchUpEntries)
 	}
+	keepFrom = max(first, h.upkeep.neededFrom(keepFrom, h.replica.Status().Progress))
 	// Halve the distance while too many bytes would stay.
 	for keepFrom < durable && group.BytesSince(keepFrom) > maxCatchUpBytes {
 		keepFrom += (durable-keepFrom)/2 + 1
