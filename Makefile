@@ -84,7 +84,7 @@ sim: go-is-there ## simulate SEEDS clusters under faults; a failure prints the s
 SEEDS ?= 1000
 
 .PHONY: faults
-faults: packages ## CYCLES kills of real members, power cuts, full volumes, a member REVISIONS behind; STORAGE_ENGINE= for one engine
+faults: packages ## CYCLES kills of real members, power cuts, partitions, bad disks, a member REVISIONS behind; STORAGE_ENGINE= for one engine
 	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/cmd/metastore -run 'TestFaults|TestVolume' -v -timeout 0 -count=1 \
 	  -faults.cycles=$(CYCLES) -faults.revisions=$(REVISIONS) -faults.engine=$(STORAGE_ENGINE)
 CYCLES         ?= 500

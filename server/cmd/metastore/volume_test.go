@@ -26,6 +26,8 @@ type volume struct {
 	t            *testing.T
 	image, mount string
 	mounted      bool
+	// frozen: nothing is written until thaw.
+	frozen bool
 }
 
 // newVolume makes and mounts a volume, or skips the test where that is not
