@@ -83,15 +83,29 @@ var small = []struct {
 	{"put", "--count=20 --in-flight=4 --value-size=100000", 20},
 	{"get", "--count=500", 500},
 	{"get", "--count=500 --serializable --sequential", 500},
+	{"range", "--count=50 --range-size=100", 50},
+	{"range", "--count=50 --keys-only --serializable --range-size=1000", 50},
+	{"range", "--count=50 --count-only --whole-prefix", 50},
+	{"range", "--count=20 --stream --whole-prefix", 20},
+	{"txn", "--count=500", 500},
+	{"txn-mixed", "--count=500", 500},
+	{"kubernetes", "--count=500 --in-flight=8", 500},
+	{"watch", "--count=100 --watchers=30 --streams=3 --watched-keys=10", 300},
+	{"watch", "--count=100 --watchers=5", 500},
+	{"watch-lag", "--count=2000 --behind=500", 2000},
+	{"lease-grant", "--count=300", 300},
+	{"lease-keepalive", "--count=300 --leases=50 --in-flight=10", 300},
+	{"lease-expiry", "--leases=50 --ttl=1", 50},
 	{"delete", "--key-space=300", 300},
 	{"delete", "--key-space=300 --count=100", 100},
 }
 
 func TestScenarios(t *testing.T) {
-	addr := startMember(t)
 	for _, client := range []string{ClientLean, ClientGRPC} {
 		for _, c := range small {
 			t.Run(client+"/"+c.scenario+c.flags, func(t *testing.T) {
+				t.Parallel()
+				addr := startMember(t)
 				flags := append([]string{"--endpoints=" + addr, "--client=" + client, "--key-space=1000", fmt.Sprint("--server-pid=", os.Getpid()), "--duration=1m"}, strings.Fields(c.flags)...)
 				p, err := runScenario(t, c.scenario, flags...)
 				if err != nil {

@@ -27,7 +27,9 @@ type client interface {
 // or with Close.
 type stream interface {
 	Send(m proto.Message) error
+	// Receive returns io.EOF when the server has ended the stream well.
 	Receive(m proto.Message) error
+	CloseSend() error
 	Close()
 }
 
@@ -73,6 +75,11 @@ func (c leanClient) open(ctx context.Context, method string) (stream, error) {
 type leanStream struct {
 	*lean.Stream
 	ctx context.Context
+}
+
+func (s *leanStream) CloseSend() error {
+	s.Stream.CloseSend()
+	return nil
 }
 
 func (s *leanStream) Receive(m proto.Message) error { return s.Stream.Receive(s.ctx, m) }
@@ -126,4 +133,5 @@ type grpcStream struct {
 
 func (s *grpcStream) Send(m proto.Message) error    { return s.s.SendMsg(m) }
 func (s *grpcStream) Receive(m proto.Message) error { return s.s.RecvMsg(m) }
+func (s *grpcStream) CloseSend() error              { return s.s.CloseSend() }
 func (s *grpcStream) Close()                        { s.cancel() }

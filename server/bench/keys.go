@@ -44,6 +44,13 @@ func (d *data) key(b []byte, i int) []byte {
 	return b
 }
 
+// number is the i of a key.
+func (d *data) number(key []byte) (int, bool) {
+	rest, ok := bytes.CutPrefix(key, d.prefix)
+	i, err := strconv.Atoi(string(rest))
+	return i, ok && err == nil && i >= 0
+}
+
 // value is that of key i when it was written for the nth time; it must not be
 // changed.
 func (d *data) value(i, n int) []byte {

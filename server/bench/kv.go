@@ -17,12 +17,12 @@ func kvScenarios() []Scenario {
 		{
 			Name: "get", Short: "Read single keys",
 			flags: func(c *Config) []func(*pflag.FlagSet) { return []func(*pflag.FlagSet){c.orderFlags, c.readFlags} },
-			make:  func(r *run) scenario { return &closed{r: r, load: gets{r}, names: []string{"get"}, fill: true} },
+			make:  func(r *run) scenario { return &closed{r: r, load: gets{r}, names: []string{"get"}, fill: r.c.KeySpace} },
 		},
 		{
 			Name: "delete", Short: "Delete single keys, each once; ends when no key is left",
 			make: func(r *run) scenario {
-				return &closed{r: r, load: deletes{r}, names: []string{"delete"}, fill: true, limit: int64(r.c.KeySpace)}
+				return &closed{r: r, load: deletes{r}, names: []string{"delete"}, fill: r.c.KeySpace, limit: int64(r.c.KeySpace)}
 			},
 		},
 	}
@@ -127,6 +127,10 @@ type fills struct {
 
 // fill writes the first n keys.
 func (r *run) fill(ctx context.Context, n int) error {
+	if n == 0 {
+		return nil
+	}
+	r.revisions = make([]int64, n)
 	f := fills{r: r, keys: n, batch: max(1, min(fillBatch, fillBytes/(r.c.KeySize+r.c.ValueSize)))}
 	l := &loop{load: f, errors: &r.errors, limit: int64((n + f.batch - 1) / f.batch)}
 	return r.drive(ctx, l, fillSlots)
@@ -143,4 +147,11 @@ func (f fills) next(s *slot) bool {
 	return true
 }
 
-func (f fills) check(s *slot) error { return s.header(s.reply.(*pb.TxnResponse).Header, true) }
+func (f fills) check(s *slot) error {
+	revision := s.reply.(*pb.TxnResponse).GetHeader().GetRevision()
+	first := int(s.number) * f.batch
+	for i := first; i < min(first+f.batch, f.keys); i++ {
+		f.r.revisions[i] = revision
+	}
+	return s.header(s.reply.(*pb.TxnResponse).Header, true)
+}

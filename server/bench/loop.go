@@ -13,9 +13,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// unary is a load of single requests. Its methods are called for many slots at
-// once, and for one slot never at once.
-type unary interface {
+// load is what slots do. Its methods are called for many slots at once, and for
+// one slot never at once.
+type load interface {
 	// next prepares the slot's request; false is that nothing is left to do.
 	next(s *slot) bool
 	// check judges the slot's reply.
@@ -25,10 +25,11 @@ type unary interface {
 // slot is one of the requests that are under way at a time. All of it is its
 // user's, between next and check as well.
 type slot struct {
-	ctx  context.Context
-	loop *loop
-	id   int
-	rng  *rand.Rand
+	ctx    context.Context
+	loop   *loop
+	client client
+	id     int
+	rng    *rand.Rand
 
 	// What next sets.
 	method         string
@@ -47,7 +48,10 @@ type slot struct {
 
 // loop runs slots until there is no more to do.
 type loop struct {
-	load     unary
+	load load
+	// do, where there is one, makes the request, which is then no single call,
+	// and waits for its end.
+	do       func(s *slot) error
 	recorder *recorder // nil is not recording
 	errors   *errorCount
 	limit    int64     // operations; 0 is none
@@ -115,11 +119,20 @@ func (r *run) drive(ctx context.Context, l *loop, n int) error {
 	var slots sync.WaitGroup
 	slots.Add(n)
 	for i := range n {
-		s := &slot{ctx: ctx, loop: l, id: i, rng: rand.New(rand.NewPCG(r.c.Seed, uint64(i)+1))}
+		s := &slot{ctx: ctx, loop: l, client: r.clients[i%len(r.clients)], id: i, rng: rand.New(rand.NewPCG(r.c.Seed, uint64(i)+1))}
 		if l.recorder != nil {
 			s.shard = l.recorder.shard(i)
 		}
-		r.clients[i%len(r.clients)].loop(s, slots.Done)
+		if l.do == nil {
+			s.client.loop(s, slots.Done)
+			continue
+		}
+		go func() {
+			defer slots.Done()
+			for s.next() {
+				s.done(l.do(s))
+			}
+		}()
 	}
 	all := make(chan struct{})
 	go func() { slots.Wait(); close(all) }()

@@ -43,9 +43,13 @@ func newRecorder(kinds []string) *recorder {
 	for range min(8, runtime.GOMAXPROCS(0)) {
 		r.shards = append(r.shards, &shard{counts: histograms(len(kinds))})
 	}
+	return r
+}
+
+// start begins the time.
+func (r *recorder) start() {
 	r.began = time.Now()
 	r.ticked = r.began
-	return r
 }
 
 func histograms(n int) []*hdrhistogram.Histogram {

@@ -33,7 +33,9 @@ type scenario interface {
 	// kinds are the operations that are told apart; the first sums of them are
 	// what the run is about, and add up.
 	kinds() (names []string, sums int)
-	prepare(ctx context.Context) error
+	prepare(ctx context.Context, rec *recorder) error
+	// close ends what prepare and measure left running.
+	close()
 	// measure returns what there is to tell beside latencies. The end of ctx
 	// ends it early with an error.
 	measure(ctx context.Context, rec *recorder) ([]Figure, error)
@@ -41,7 +43,7 @@ type scenario interface {
 
 // Scenarios are all that there are.
 func Scenarios() []Scenario {
-	return slices.Concat(kvScenarios())
+	return slices.Concat(kvScenarios(), rangeScenarios(), txnScenarios(), watchScenarios(), leaseScenarios(), kubernetesScenarios())
 }
 
 // run is one run under way.
@@ -49,8 +51,12 @@ type run struct {
 	c       *Config
 	data    *data
 	errors  errorCount
-	clients []client
-	closing sync.Once
+	clients []client // that slots use
+	// revisions are those at which fill wrote the keys; a key has one user.
+	revisions []int64
+
+	mu     sync.Mutex
+	opened []client // all
 }
 
 // Run runs a scenario. A report comes with an error, too, once measuring began.
@@ -60,22 +66,24 @@ func Run(ctx context.Context, s Scenario, c Config) (report *Report, err error) 
 	}
 	r := &run{c: &c, data: newData(&c)}
 	defer r.close()
-	if err := r.connect(ctx); err != nil {
+	if r.clients, err = r.connect(ctx, c.Connections); err != nil {
 		return nil, err
 	}
 	load := s.make(r)
-	if err := load.prepare(ctx); err != nil {
+	defer load.close()
+	names, sums := load.kinds()
+	rec := newRecorder(names)
+	if err := load.prepare(ctx, rec); err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
 	if err := r.errors.err(); err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
-	names, sums := load.kinds()
 	before, err := readUsage(c.ServerPIDs)
 	if err != nil {
 		return nil, err
 	}
-	rec := newRecorder(names)
+	rec.start()
 	stop := r.watchProgress(rec)
 	extra, err := load.measure(ctx, rec)
 	stop()
@@ -89,29 +97,37 @@ func Run(ctx context.Context, s Scenario, c Config) (report *Report, err error) 
 	return report, err
 }
 
-func (r *run) connect(ctx context.Context) error {
+// connect opens n connections, to the endpoints in turn.
+func (r *run) connect(ctx context.Context, n int) ([]client, error) {
 	tls, err := r.c.tlsConfig()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.c.Timeout)
 	defer cancel()
-	for i := range r.c.Connections {
+	var list []client
+	for i := range n {
 		c, err := dial(ctx, r.c.Client, r.c.Endpoints[i%len(r.c.Endpoints)], tls)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		r.clients = append(r.clients, c)
+		list = append(list, c)
+		r.mu.Lock()
+		r.opened = append(r.opened, c)
+		r.mu.Unlock()
 	}
-	return nil
+	return list, nil
 }
 
+// close closes all connections, once.
 func (r *run) close() {
-	r.closing.Do(func() {
-		for _, c := range r.clients {
-			_ = c.Close() // what it had to say, its calls said
-		}
-	})
+	r.mu.Lock()
+	list := r.opened
+	r.opened = nil
+	r.mu.Unlock()
+	for _, c := range list {
+		_ = c.Close() // what it had to say, its calls said
+	}
 }
 
 // watchProgress ticks once a second until the returned func is called, which
@@ -144,23 +160,28 @@ func (r *run) say(s Second) {
 // closed is a scenario of single requests in a closed loop.
 type closed struct {
 	r     *run
-	load  unary
+	load  load
 	names []string
-	fill  bool // all keys are to be there
+	fill  int // so many keys are to be there
 	limit int64
+	own   bool // each slot has keys that only it writes
+	do    func(*slot) error
 }
 
 func (s *closed) kinds() ([]string, int) { return s.names, len(s.names) }
 
-func (s *closed) prepare(ctx context.Context) error {
-	if !s.fill {
-		return nil
+func (s *closed) prepare(ctx context.Context, _ *recorder) error {
+	if s.own && s.r.c.KeySpace < s.r.c.InFlight {
+		return refused("key-space", s.r.c.KeySpace, "as much as --in-flight or more")
 	}
-	return s.r.fill(ctx, s.r.c.KeySpace)
+	return s.r.fill(ctx, s.fill)
 }
+
+func (s *closed) close() {}
 
 func (s *closed) measure(ctx context.Context, rec *recorder) ([]Figure, error) {
 	l := s.r.timed(s.load, rec)
+	l.do = s.do
 	if s.limit > 0 && (l.limit == 0 || l.limit > s.limit) {
 		l.limit = s.limit
 	}
@@ -168,6 +189,6 @@ func (s *closed) measure(ctx context.Context, rec *recorder) ([]Figure, error) {
 }
 
 // timed is a loop that ends as the flags say.
-func (r *run) timed(load unary, rec *recorder) *loop {
+func (r *run) timed(load load, rec *recorder) *loop {
 	return &loop{load: load, recorder: rec, errors: &r.errors, limit: r.c.Count, deadline: time.Now().Add(r.c.Duration)}
 }

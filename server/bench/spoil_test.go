@@ -139,6 +139,115 @@ var spoiled = []struct {
 		}
 		return ok
 	}, "a key that was there was not deleted"},
+	{"range", "--range-size=3", func(m proto.Message) bool {
+		r, ok := m.(*pb.RangeResponse)
+		if ok {
+			r.Kvs[1], r.Kvs[2] = r.Kvs[2], r.Kvs[1]
+		}
+		return ok
+	}, "a key of the range is not what was written"},
+	{"range", "--range-size=3", func(m proto.Message) bool {
+		r, ok := m.(*pb.RangeResponse)
+		if ok {
+			r.More = true
+		}
+		return ok
+	}, "more keys are announced than there are, or fewer"},
+	{"range", "--range-size=3 --count-only", func(m proto.Message) bool {
+		r, ok := m.(*pb.RangeResponse)
+		if ok {
+			r.Count++
+		}
+		return ok
+	}, "the count is not that of the keys"},
+	{"range", "--range-size=3 --stream", func(m proto.Message) bool {
+		r, ok := m.(*pb.RangeStreamResponse)
+		ok = ok && len(r.GetRangeResponse().GetKvs()) > 0
+		if ok {
+			r.RangeResponse.Kvs = r.RangeResponse.Kvs[1:]
+		}
+		return ok
+	}, "there are fewer or more keys than there should be"},
+	{"txn", "", func(m proto.Message) bool {
+		r, ok := m.(*pb.TxnResponse)
+		if ok {
+			r.Succeeded = false
+		}
+		return ok
+	}, "a key that nobody else writes was not at its last revision"},
+	{"txn-mixed", "--read-percent=100", func(m proto.Message) bool {
+		r, ok := m.(*pb.TxnResponse)
+		if ok {
+			r.Responses[0].GetResponseRange().Kvs[0].Value = nil
+		}
+		return ok
+	}, "the value is not what was written"},
+	{"kubernetes", "", func(m proto.Message) bool {
+		r, ok := m.(*pb.RangeResponse)
+		ok = ok && len(r.Kvs) > 100
+		if ok {
+			r.Kvs = r.Kvs[:100]
+		}
+		return ok
+	}, "there are fewer or more keys than there should be"},
+	{"kubernetes", "--timeout=2s", dropEvent, "1 of "},
+	{"watch", "--watchers=4 --timeout=2s", dropEvent, "1 of 1600 events did not come within"},
+	{"watch", "--watchers=4", func(m proto.Message) bool {
+		r, ok := m.(*pb.WatchResponse)
+		ok = ok && len(r.Events) > 0
+		if ok {
+			r.Events = append(r.Events, r.Events[0])
+		}
+		return ok
+	}, "an event came twice or out of order"},
+	{"watch", "--watchers=4", func(m proto.Message) bool {
+		r, ok := m.(*pb.WatchResponse)
+		ok = ok && len(r.Events) > 0
+		if ok {
+			r.Events[0].Kv.Value[20]++
+		}
+		return ok
+	}, "the value of an event is not what was written"},
+	{"watch-lag", "--behind=300", func(m proto.Message) bool {
+		r, ok := m.(*pb.WatchResponse)
+		ok = ok && len(r.Events) > 1
+		if ok {
+			r.Events = r.Events[1:]
+		}
+		return ok
+	}, "an event is missing"},
+	{"lease-grant", "", func(m proto.Message) bool {
+		r, ok := m.(*pb.LeaseGrantResponse)
+		if ok {
+			r.TTL = 1
+		}
+		return ok
+	}, "a lease lives shorter than asked"},
+	{"lease-keepalive", "--leases=20", func(m proto.Message) bool {
+		r, ok := m.(*pb.LeaseKeepAliveResponse)
+		if ok {
+			r.TTL = 0
+		}
+		return ok
+	}, "a lease that lives was not renewed"},
+	{"lease-expiry", "--leases=200 --ttl=2 --timeout=2s", dropEvent, "1 of 200 events did not come within"},
+	{"lease-expiry", "--leases=200 --ttl=3", func(m proto.Message) bool {
+		r, ok := m.(*pb.LeaseGrantResponse)
+		if ok {
+			r.TTL += 3600
+		}
+		return ok
+	}, "a lease ended before its time"},
+}
+
+// dropEvent takes the last event of a response away.
+func dropEvent(m proto.Message) bool {
+	r, ok := m.(*pb.WatchResponse)
+	ok = ok && len(r.Events) > 0
+	if ok {
+		r.Events = r.Events[:len(r.Events)-1]
+	}
+	return ok
 }
 
 // skipReplies is how many replies pass before one is spoiled: the slots have
@@ -146,12 +255,12 @@ var spoiled = []struct {
 const skipReplies = 100
 
 func TestWrongRepliesAreNoticed(t *testing.T) {
-	server := startMember(t)
 	for _, c := range spoiled {
 		t.Run(fmt.Sprint(c.scenario, c.flags, " ", c.want), func(t *testing.T) {
+			t.Parallel()
 			var seen atomic.Int64
 			var planted atomic.Bool
-			proxy := startSpoiler(t, server, func(m proto.Message) error {
+			proxy := startSpoiler(t, startMember(t), func(m proto.Message) error {
 				if seen.Add(1) > skipReplies && !planted.Load() && c.change(m) {
 					planted.Store(true)
 				}

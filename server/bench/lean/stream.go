@@ -2,6 +2,7 @@ package lean
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math"
 
@@ -109,7 +110,7 @@ func (s *Stream) take(m proto.Message) (bool, error) {
 	switch {
 	case !s.ended:
 		return false, nil
-	case len(rest) > 0 && s.err == io.EOF:
+	case len(rest) > 0 && errors.Is(s.err, io.EOF):
 		return false, status.Error(codes.Internal, "the stream ended within a message")
 	default:
 		return false, s.err
