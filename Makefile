@@ -78,6 +78,10 @@ conformance: build conformance-tools ## etcd's and Kubernetes' own suites; STORA
 conformance-fast: build conformance-tools ## of those suites the subset for every change, on both engines
 	@$(CONFORMANCE) -server bin/metastore -engine rocksdb,memory -fast
 
+.PHONY: clients
+clients: build ## etcd's clients of v3.4 to today and two of Python, each a walk through the API, on both engines
+	@hack/old-clients.sh bin/metastore rocksdb memory
+
 .PHONY: sim
 sim: go-is-there ## simulate SEEDS clusters under faults; a failure prints the seed that replays it
 	@go test -tags $(GO_TAGS) ./server/sim -run 'TestSim$$' -v -sim.seeds=$(SEEDS) -timeout 0
