@@ -27,6 +27,9 @@ type settings struct {
 	parallel            int
 }
 
+// testsPerCore: most of the time, tests wait for processes and timers.
+const testsPerCore = 2
+
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == insideWord {
 		os.Exit(runInside(os.Args[2:]))
@@ -41,7 +44,7 @@ func main() {
 	flag.StringVar(&s.group, "group", "", "one group of tests, see suites.go")
 	flag.StringVar(&s.match, "run", "", "tests whose names match this expression")
 	flag.BoolVar(&s.fast, "fast", false, "the subset for every change")
-	flag.IntVar(&s.parallel, "parallel", runtime.NumCPU(), "how many tests run at a time")
+	flag.IntVar(&s.parallel, "parallel", testsPerCore*runtime.NumCPU(), "how many tests run at a time")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, s)

@@ -31,7 +31,8 @@ type suite struct {
 	etcdBins bool
 	// fastEnv makes the tests of the subset for every change shorter.
 	fastEnv []string
-	// fast are the tests of the subset for every change, without those of slow.
+	// fast are the tests of the subset for every change, without those of slow,
+	// which take long or have limits of a few seconds that a busy machine breaks.
 	fast, slow string
 }
 
@@ -41,7 +42,7 @@ var suites = []suite{
 		// On two kinds of cluster each, not three: without automatic TLS.
 		fastEnv: []string{"E2E_TEST_MINIMAL=true"},
 		fast:    `Test.*`,
-		slow:    `TestAuthority|TestMember(Add|Remove)|TestVerifyHashKV.*|TestUserAdd_Simple|TestAuthJWTExpire|TestLeaseGrantTimeToLiveExpired|TestAuthMemberAdd`,
+		slow:    `TestAuthority|TestMember(Add|Remove)|TestVerifyHashKV.*|TestUserAdd_Simple|TestAuthJWTExpire|TestLeaseGrantTimeToLiveExpired|TestLeaseGrantAndList|TestAuthMemberAdd|Test.*With(Root|User|No|Invalid)Auth`,
 	},
 	{
 		name: "e2e", from: etcdTests, dir: "e2e", tests: 220, timeout: 5 * time.Minute, etcdBins: true,
@@ -51,7 +52,7 @@ var suites = []suite{
 	{
 		name: "etcd3", from: apiserver, dir: "pkg/storage/etcd3", tests: 70, timeout: 10 * time.Minute,
 		fast: `Test.*`,
-		slow: `TestWatch|Test(Create(Ready|Health)|RateLimitHealth|TimeTravelHealth)check|TestWatchChanSync`,
+		slow: `TestWatch|TestCompact|Test(Create(Ready|Health)|RateLimitHealth|TimeTravelHealth)check|TestWatchChanSync`,
 	},
 	{name: "factory", from: apiserver, dir: "pkg/storage/storagebackend/factory", tests: 6, timeout: 10 * time.Minute},
 }
