@@ -275,6 +275,7 @@ func (n *Node) rpcOptions() (rpc.Options, error) {
 		WarnRequestAfter:     n.c.WarnRequestAfter,
 		StopOnDefrag:         n.c.Features.Enabled(StopGRPCServiceOnDefrag),
 		Histograms:           n.c.Metrics == "extensive",
+		MinLeaseSeconds:      n.c.minLeaseSeconds(),
 		LeaderLossTimeout:    3 * time.Duration(n.c.ElectionMillis) * time.Millisecond,
 		SnapshotDir:          n.path(tmpDir),
 		Registry:             n.metrics.registry,
@@ -287,6 +288,13 @@ func (n *Node) rpcOptions() (rpc.Options, error) {
 		o.KeepAliveInterval, o.KeepAliveTimeout = n.c.KeepAliveInterval, n.c.KeepAliveTimeout
 	}
 	return o, err
+}
+
+// minLeaseSeconds is etcd's: a lease has to outlive the election of a new leader
+// by half, in whole heartbeats and then whole seconds.
+func (c *Config) minLeaseSeconds() int64 {
+	ticks := 3 * (c.ElectionMillis / c.HeartbeatMillis) / 2
+	return (int64(ticks)*int64(c.HeartbeatMillis) + 999) / 1000
 }
 
 // pingsWithoutRule is how often clients may ping where no rule is given: gRPC's

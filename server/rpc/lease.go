@@ -23,11 +23,13 @@ type leaseServer struct {
 }
 
 // LeaseGrant chooses the ID where the client did not: a random one, tried anew
-// when another member granted the same one meanwhile.
+// when another member granted the same one meanwhile. The shortest time to live
+// is this member's setting, so that it has to be in the command.
 func (s *leaseServer) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
 	if err := s.checkQuota(ctx, leaseOverheadBytes); err != nil {
 		return nil, err
 	}
+	r.TTL = max(r.TTL, s.o.MinLeaseSeconds)
 	choose := r.ID == 0
 	for {
 		if choose {

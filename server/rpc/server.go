@@ -53,6 +53,9 @@ type Options struct {
 	StopOnDefrag bool
 	// Histograms adds how long calls take to the metrics.
 	Histograms bool
+	// MinLeaseSeconds is the shortest time to live of a lease; one that asks for
+	// less gets it. 1.
+	MinLeaseSeconds int64
 	// LeaderLossTimeout is how long a stream that requires a leader outlives
 	// it. Three election timeouts; 3 s.
 	LeaderLossTimeout time.Duration
@@ -81,6 +84,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.KeepAliveInterval, 2*time.Hour)
 	setDefault(&o.KeepAliveTimeout, 20*time.Second)
 	setDefault(&o.WarnRequestAfter, 300*time.Millisecond)
+	setDefault(&o.MinLeaseSeconds, 1)
 	setDefault(&o.LeaderLossTimeout, 3*time.Second)
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()

@@ -204,3 +204,14 @@ func TestMetrics(t *testing.T) {
 		t.Error("metrics lack the size")
 	}
 }
+
+// A lease lives for at least the shortest time, and says so.
+func TestShortestLease(t *testing.T) {
+	s := serve(t, Options{MinLeaseSeconds: 2}, watch.Options{})
+	for asked, want := range map[int64]int64{-1: 2, 0: 2, 1: 2, 2: 2, 3: 3} {
+		r, err := pb.NewLeaseClient(s.conn).LeaseGrant(t.Context(), &pb.LeaseGrantRequest{TTL: asked})
+		if err != nil || r.TTL != want {
+			t.Errorf("a lease of %d s: got %d s, error %v, want %d s", asked, r.GetTTL(), err, want)
+		}
+	}
+}
