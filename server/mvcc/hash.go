@@ -88,8 +88,13 @@ func (s *Store) CompactionHashes() []Hash {
 	return hashes
 }
 
-// remember keeps the hash of a compaction and forgets the oldest one.
+// remember keeps the hash of a compaction and forgets the oldest one. Nothing is
+// up to revision 0, and HashKV takes it for the newest; etcd remembers it, and
+// tells the hash of nothing for that of everything from then on.
 func (s *Store) remember(c compactionHash) {
+	if c.rev == 0 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.hashes) == maxHashes {

@@ -71,3 +71,18 @@ func TestHashOfResumedSweepIsNotRemembered(t *testing.T) {
 		t.Fatalf("the next compaction remembered %+v", s.hashes)
 	}
 }
+
+// Revision 0 is the newest one, also when the store was compacted to 0.
+func TestHashOfTheNewestAfterCompactionTo0(t *testing.T) {
+	s := openStore(t, openEngine(t, t.TempDir()))
+	put(t, s, "a", "1")
+	want, _, _, err := s.HashKV(s.Rev())
+	if err != nil {
+		t.Fatal(err)
+	}
+	compact(t, s, 0)
+	sweepAll(t, s, 1)
+	if got, _, _, err := s.HashKV(0); err != nil || got != want {
+		t.Errorf("the newest hash is %x, want %x, %v", got, want, err)
+	}
+}
