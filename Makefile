@@ -141,6 +141,15 @@ FLIPS ?= 1000
 differential: packages ## OPS random requests to etcd and to both engines, every answer compared; SEED= replays or varies
 	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/difftest -run 'TestSameAnswersAsEtcd$$' -v -count=1 -timeout 0 -difftest.ops=$(OPS) -difftest.seed=$(SEED)
 
+.PHONY: bench
+bench: build ## real etcd and both engines under load in ROUNDS, medians and ratios; WORKLOAD=, MEMBERS=, DISK=, ENGINE=, PIN=1
+	@hack/kubernetes/binaries.sh etcd
+	@go build -o bin/bench ./hack/bench
+	@bin/bench -etcd $(METASTORE_CACHE)/kubernetes/bin/etcd -metastore bin/metastore -engine '$(or $(ENGINE),$(BENCH_ENGINES))' \
+	  -workload '$(or $(WORKLOAD),short)' -rounds $(or $(ROUNDS),5) -seconds $(or $(BENCH_SECONDS),2) -members '$(or $(MEMBERS),1)' \
+	  -disk '$(or $(DISK),tmpfs)' -client $(or $(CLIENT),lean) -pin=$(if $(PIN),true,false)
+BENCH_ENGINES := rocksdb,memory
+
 .PHONY: verify
 verify: packages $(GOLANGCI_LINT) $(CONTROLLER_GEN) ## format, vet, lint, tidy modules, generated files up to date
 	@$(STAGE) 'verify: format' hack/check.sh format

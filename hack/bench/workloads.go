@@ -1,0 +1,63 @@
+package main
+
+import "strings"
+
+// workload is a scenario of metastore bench with flags.
+type workload struct {
+	name  string
+	short bool // part of the short profile
+	flags string
+}
+
+var workloads = []workload{
+	{"put-1", true, "put --in-flight=1"},
+	{"put-64", true, "put --in-flight=64 --connections=8"},
+	{"put-1000", true, "put --in-flight=1000 --connections=100"},
+	{"get-1000", true, "get --in-flight=1000 --connections=100"},
+	{"get-serializable-1000", true, "get --serializable --in-flight=1000 --connections=100"},
+	{"range-10000", true, "range --in-flight=4 --connections=4 --range-size=10000"},
+	{"range-keys-only", false, "range --in-flight=16 --connections=4 --range-size=1000 --keys-only"},
+	{"range-stream", false, "range --in-flight=4 --connections=4 --range-size=10000 --stream"},
+	{"count", false, "range --in-flight=4 --connections=4 --key-space=100000 --count-only --whole-prefix"},
+	{"count-1m", false, "range --in-flight=4 --connections=4 --key-space=1000000 --count-only --whole-prefix"},
+	{"txn", false, "txn --in-flight=256 --connections=16"},
+	{"txn-mixed", true, "txn-mixed --in-flight=256 --connections=16"},
+	{"delete", false, "delete --in-flight=256 --connections=16 --key-space=100000"},
+	{"watch", true, "watch --in-flight=16 --watchers=100 --streams=10"},
+	{"watch-lag", false, "watch-lag --in-flight=64 --connections=8 --behind=50000"},
+	{"lease-grant", false, "lease-grant --in-flight=64 --connections=8"},
+	{"lease-keepalive", true, "lease-keepalive --in-flight=256 --connections=16"},
+	{"lease-expiry", false, "lease-expiry --leases=10000 --ttl=10"},
+	{"kubernetes", true, "kubernetes --in-flight=64 --connections=8"},
+}
+
+// workloadNames are all, or those of the short profile.
+func workloadNames(short bool) (names []string) {
+	for _, w := range workloads {
+		if w.short || !short {
+			names = append(names, w.name)
+		}
+	}
+	return names
+}
+
+// chosen reads what the flag says.
+func chosen(list string) []string {
+	switch list {
+	case "short", "":
+		return workloadNames(true)
+	case "all":
+		return workloadNames(false)
+	}
+	return strings.Split(list, ",")
+}
+
+// arguments are the command line of metastore for a workload.
+func arguments(name string) []string {
+	for _, w := range workloads {
+		if w.name == name {
+			return append([]string{"bench"}, strings.Fields(w.flags)...)
+		}
+	}
+	return nil
+}
