@@ -24,7 +24,7 @@ const requestOverheadBytes = 512 << 10
 
 // readBufferBytes is what each connection holds for as long as it lives. It has
 // room for the frames that say what comes; the bytes of values are read past it,
-// into buffers that live as long as their message. Those for writing are shared.
+// into buffers that live as long as their message. gRPC shares those for writing.
 const readBufferBytes = 4 << 10
 
 // Options are the limits of the API. Zero values are replaced by etcd's
@@ -154,7 +154,6 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.ForceServerCodecV2(&s.calls.bytes),
 		grpc.MaxConcurrentStreams(s.o.MaxConcurrentStreams),
-		grpc.SharedWriteBuffer(true),
 		grpc.ReadBufferSize(readBufferBytes),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: s.o.KeepAliveMinTime}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.o.KeepAliveInterval, Timeout: s.o.KeepAliveTimeout}),
