@@ -72,17 +72,18 @@ func (u *upkeep) sent(id uint64, err error) {
 // neededFrom is the first entry that a member with a snapshot needs next, and
 // at most keepFrom. Without it the member would need another snapshot at once,
 // and where entries come faster than a snapshot gets there, one after another
-// for ever.
-func (u *upkeep) neededFrom(keepFrom uint64, progress map[uint64]uint64) uint64 {
+// for ever. It keeps up by itself when it has stored all but near entries.
+func (u *upkeep) neededFrom(keepFrom, near uint64, progress map[uint64]uint64) uint64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	needed := keepFrom
 	for id, f := range u.fetching {
-		next := max(f.index, progress[id]) + 1
-		if f.sent && next >= keepFrom {
-			delete(u.fetching, id) // it keeps up by itself now
+		match, known := progress[id] // nothing is known where another leads now
+		if f.sent && (!known || match+near >= u.appliedIndex) {
+			delete(u.fetching, id)
+			continue
 		}
-		needed = min(needed, next)
+		needed = min(needed, max(f.index, match)+1)
 	}
 	return needed
 }
@@ -156,7 +157,7 @@ func (h *Host) compactTo(durable uint64) uint64 {
 	if durable > h.c.CatchUpEntries {
 		keepFrom = max(first, durable-h.c.CatchUpEntries)
 	}
-	keepFrom = max(first, h.upkeep.neededFrom(keepFrom, h.replica.Status().Progress))
+	keepFrom = max(first, h.upkeep.neededFrom(keepFrom, h.c.CatchUpEntries/2, h.replica.Status().Progress))
 	// Halve the distance while too many bytes would stay.
 	for keepFrom < durable && group.BytesSince(keepFrom) > maxCatchUpBytes {
 		keepFrom += (durable-keepFrom)/2 + 1

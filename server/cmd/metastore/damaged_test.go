@@ -45,7 +45,7 @@ func TestFaultsDamagedFile(t *testing.T) {
 				if code := victim.exitCode(clientPatience); code != node.ExitCorrupt {
 					t.Errorf("exit code %d, want %d", code, node.ExitCorrupt)
 				}
-				_, last, _ := strings.Cut(victim.out.String(), "\nmetastore: ")
+				_, last, _ := strings.Cut(victim.out.String(), "metastore: ")
 				if !strings.Contains(last, file) || !strings.Contains(last, "offset") || !strings.Contains(last, "replace it") {
 					t.Errorf("it does not tell the place in %s, and what to do:\n%s", file, last)
 				}

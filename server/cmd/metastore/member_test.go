@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -92,14 +93,25 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
+// given are the ports that freeAddress has handed out.
+var given sync.Map
+
+// freeAddress finds a port that nobody gets while its member is down: each is
+// handed out once, and none is of those that systems choose for connections.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(10_000))
+		if _, again := given.LoadOrStore(address, nil); again {
+			continue
+		}
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 func newMember(t *testing.T, name, engine string) *member {

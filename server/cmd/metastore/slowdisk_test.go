@@ -66,10 +66,11 @@ func testSlowDisk(t *testing.T, h *history, members []*member, m *member, v *vol
 	rest := others(members, m)
 	v.freeze()
 	began := time.Now()
+	t.Logf("%s is %s", m.name, who)
 	time.Sleep(still)
 	h.progressAt(50, rest...)
-	t.Logf("the disk of %s stands still for %s: elsewhere %s, at it %s",
-		who, time.Since(began).Round(time.Millisecond), h.pace(rest...), h.pace(m))
+	t.Logf("the disk of %s stands still for %s: elsewhere %s, at it %s; then %s leads",
+		m.name, time.Since(began).Round(time.Millisecond), h.pace(rest...), h.pace(m), leader(t, members).name)
 	v.thaw()
 	h.next()
 	h.progressAt(20, members...)
