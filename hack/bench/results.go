@@ -108,7 +108,7 @@ func (r *results) print(out io.Writer) error {
 				base = nil
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", s.Name,
-				times(fmt.Sprintf("%.0f", m.PerSecond), m, base, func(m *medians) float64 { return m.PerSecond }),
+				times(rate(m.PerSecond), m, base, func(m *medians) float64 { return m.PerSecond }),
 				times(micros(m.P50), m, base, func(m *medians) float64 { return m.P50 }),
 				times(micros(m.P99), m, base, func(m *medians) float64 { return m.P99 }),
 				times(micros(m.CPU), m, base, func(m *medians) float64 { return m.CPU }),
@@ -145,10 +145,22 @@ func times(text string, m, base *medians, value func(*medians) float64) string {
 }
 
 func micros(n float64) string {
-	if n < 999.5 {
+	switch {
+	case n < 999.5:
 		return fmt.Sprintf("%.3g µs", n)
+	case n < 999_500:
+		return fmt.Sprintf("%.3g ms", n/1000)
+	default:
+		return fmt.Sprintf("%.3g s", n/1e6)
 	}
-	return fmt.Sprintf("%.3g ms", n/1000)
+}
+
+// rate keeps three digits of what is slow.
+func rate(n float64) string {
+	if n < 100 {
+		return fmt.Sprintf("%.3g", n)
+	}
+	return fmt.Sprintf("%.0f", n)
 }
 
 func megabytes(n float64) string { return fmt.Sprintf("%.1f MB", n/1e6) }

@@ -27,7 +27,7 @@ var workloads = []workload{
 	{"watch-lag", false, "watch-lag --in-flight=64 --connections=8 --behind=50000"},
 	{"lease-grant", false, "lease-grant --in-flight=64 --connections=8"},
 	{"lease-keepalive", true, "lease-keepalive --in-flight=256 --connections=16"},
-	{"lease-expiry", false, "lease-expiry --leases=10000 --ttl=10"},
+	{"lease-expiry", false, "lease-expiry --leases=10000 --ttl=20"},
 	{"kubernetes", true, "kubernetes --in-flight=64 --connections=8"},
 }
 

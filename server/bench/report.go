@@ -25,7 +25,8 @@ type Report struct {
 	Seconds     float64          `json:"seconds"`
 	Errors      map[string]int64 `json:"errors,omitempty"`
 	Total       Kind             `json:"total"`
-	// Kinds are those of the operations, when there are several.
+	// Kinds are what Total sums up, when it sums up several, and what there is
+	// beside it.
 	Kinds []Kind `json:"kinds,omitempty"`
 	// ClientCPU is the loader's own CPU time, per operation of Total.
 	ClientCPU float64 `json:"clientCPUMicrosPerOperation"`
@@ -93,12 +94,12 @@ func (r *run) report(name string, rec *recorder, sums int, before, after usage) 
 		Seconds: seconds, Errors: maps.Clone(r.errors.byText), Series: rec.series,
 		Total: newKind("all", total, seconds),
 	}
-	if len(rec.kinds) == 1 {
-		p.Total.Name = rec.kinds[0]
-	} else {
-		for i, kind := range rec.kinds {
-			p.Kinds = append(p.Kinds, newKind(kind, rec.totals[i], seconds))
-		}
+	first := 0
+	if sums == 1 {
+		p.Total.Name, first = rec.kinds[0], 1
+	}
+	for i := first; i < len(rec.kinds); i++ {
+		p.Kinds = append(p.Kinds, newKind(rec.kinds[i], rec.totals[i], seconds))
 	}
 	for _, at := range percentiles {
 		p.Percentiles = append(p.Percentiles, Point{at, micros(total.ValueAtQuantile(at))})
