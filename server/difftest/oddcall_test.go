@@ -1,7 +1,6 @@
 package difftest
 
 import (
-	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -84,19 +83,15 @@ func (c oddCall) play(ctx context.Context, s *side) answer {
 	return a
 }
 
-// cleanOdd takes out the leases that servers gave IDs to.
+// cleanOdd takes out the leases that servers gave IDs to: those of a Resign end
+// by themselves.
 func cleanOdd(answer proto.Message) {
 	if r, ok := answer.(*pb.LeaseLeasesResponse); ok {
-		for _, l := range r.Leases {
-			if !slices.Contains(oddInts, l.ID) {
-				l.ID = isSet(l.ID)
-			}
-		}
-		slices.SortFunc(r.Leases, func(a, b *pb.LeaseStatus) int { return cmp.Compare(a.ID, b.ID) })
+		r.Leases = slices.DeleteFunc(r.Leases, func(l *pb.LeaseStatus) bool { return !slices.Contains(oddInts, l.ID) })
 	}
 }
 
-// oddWatch sends bytes on a stream of its own and gives what was said about
+// watch sends bytes on a stream of its own and gives what was said about
 // watchers, without events and progress, which come at any time. Then it asks for
 // what is always refused in the same way: once that is, the bytes have been
 // answered.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 	"golang.org/x/crypto/bcrypt"
 	"google.golang.org/grpc"
@@ -24,6 +25,8 @@ import (
 type limits struct {
 	maxStreams uint32
 	tcp        bool // clients come by TCP and not by a Unix socket
+	// tls is for clients, who then come by TCP.
+	tls transport.TLSInfo
 }
 
 // side is one of the servers that are compared.
@@ -81,7 +84,11 @@ func dataDir(t testing.TB) string {
 // clientURL is where a server with its data in dir listens.
 func (l limits) clientURL(t testing.TB, dir string) url.URL {
 	t.Helper()
-	if !l.tcp {
+	scheme := "http"
+	switch {
+	case !l.tls.Empty():
+		scheme = "https"
+	case !l.tcp:
 		return url.URL{Scheme: "unix", Path: filepath.Join(dir, "socket")}
 	}
 	free, err := net.Listen("tcp", "127.0.0.1:0")
@@ -89,7 +96,7 @@ func (l limits) clientURL(t testing.TB, dir string) url.URL {
 		t.Fatal(err)
 	}
 	defer free.Close()
-	return url.URL{Scheme: "http", Host: free.Addr().String()}
+	return url.URL{Scheme: scheme, Host: free.Addr().String()}
 }
 
 // peerURL is for a member that has no peers.
@@ -110,6 +117,7 @@ func startEtcd(t testing.TB, l limits) *side {
 	u := l.clientURL(t, dir)
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{u}, []url.URL{u}
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = peerURL, peerURL
+	cfg.ClientTLSInfo = l.tls
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	etcd, err := embed.StartEtcd(cfg)
 	if err != nil {
@@ -133,6 +141,7 @@ func startMember(t testing.TB, engine string, l limits) *side {
 	u := l.clientURL(t, dir)
 	c.ListenClientURLs, c.AdvertiseClientURLs = []url.URL{u}, []url.URL{u}
 	c.ListenPeerURLs, c.AdvertisePeerURLs = peerURL, peerURL
+	c.ClientTLS = l.tls
 	n, err := node.Start(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
