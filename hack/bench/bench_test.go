@@ -64,3 +64,13 @@ func TestWhatToMeasure(t *testing.T) {
 		}
 	}
 }
+
+func TestSectorsOfTheDevice(t *testing.T) {
+	text := "   7       0 loop0 1 2 3 4 5 6 7 8 9 10 11\n 253       1 vda1 21 22 23 24 25 26 4711 28 29 30 31\n"
+	if n := sectorsWritten(text, "253", "1"); n != 4711 {
+		t.Errorf("got %v", n)
+	}
+	if n := sectorsWritten(text, "253", "2"); n != 0 {
+		t.Errorf("no device: got %v", n)
+	}
+}

@@ -22,16 +22,17 @@ type report struct {
 	Server    struct {
 		CPU          float64 `json:"cpuMicrosPerOperation"`
 		RSSPeakBytes float64 `json:"rssPeakBytes"`
-		WrittenBytes float64 `json:"writtenBytes"`
 	} `json:"server"`
 	Figures []struct {
 		Name  string  `json:"name"`
 		Value float64 `json:"value"`
 		Unit  string  `json:"unit"`
 	} `json:"figures,omitempty"`
-	// DataBytes is what the data dirs hold in the end, which only this program
-	// knows.
-	DataBytes float64 `json:"dataBytes"`
+	// What only this program knows: what the device wrote for the run, its
+	// preparation and anybody else meanwhile, and what the data dirs hold in the
+	// end.
+	WrittenBytes float64 `json:"writtenBytes"`
+	DataBytes    float64 `json:"dataBytes"`
 }
 
 // measure makes one run on a new cluster.
@@ -50,9 +51,18 @@ func (s *settings) measure(ctx context.Context, one server, c comparison) (r *re
 	if err != nil {
 		return nil, err
 	}
+	before, err := deviceWritten(dir)
+	if err != nil {
+		return nil, err
+	}
 	if r, err = s.load(ctx, members, c.Workload, dir); err != nil {
 		return nil, err
 	}
+	after, err := deviceWritten(dir)
+	if err != nil {
+		return nil, err
+	}
+	r.WrittenBytes = after - before
 	for _, m := range members {
 		r.DataBytes += float64(folderBytes(m.dir))
 	}

@@ -65,7 +65,7 @@ func (m *measured) median() *medians {
 		CPU:          of(func(r report) float64 { return r.Server.CPU }),
 		ClientCPU:    of(func(r report) float64 { return r.ClientCPU }),
 		RSSPeakBytes: of(func(r report) float64 { return r.Server.RSSPeakBytes }),
-		WrittenBytes: of(func(r report) float64 { return r.Server.WrittenBytes }),
+		WrittenBytes: of(func(r report) float64 { return r.WrittenBytes }),
 		DataBytes:    of(func(r report) float64 { return r.DataBytes }),
 	}
 	for i := range m.Runs[0].Figures {

@@ -56,7 +56,9 @@ type Server struct {
 	CPUSeconds   float64 `json:"cpuSeconds"`
 	RSSBytes     int64   `json:"rssBytes"`     // at the end
 	RSSPeakBytes int64   `json:"rssPeakBytes"` // since the start of the process
-	WrittenBytes int64   `json:"writtenBytes"`
+	// WrittenBytes is what the kernel accounts: pages of files that became dirty,
+	// which may be many times what the disk is given.
+	WrittenBytes int64 `json:"writtenBytes"`
 }
 
 // Figure is a number with its name.
@@ -145,7 +147,7 @@ func (p *Report) Print(out io.Writer) error {
 	if s := p.Server; s != nil {
 		line("server CPU", "%.1f µs an operation, %.2f s", s.CPU, s.CPUSeconds)
 		line("server memory", "%s, at most %s", bytesText(s.RSSBytes), bytesText(s.RSSPeakBytes))
-		line("server writes", "%s", bytesText(s.WrittenBytes))
+		line("server dirtied", "%s of files", bytesText(s.WrittenBytes))
 	}
 	for _, f := range p.Figures {
 		line(f.Name, "%.6g %s", f.Value, f.Unit)
