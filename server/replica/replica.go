@@ -249,19 +249,44 @@ func (r *Replica) Ready() (Work, bool) {
 		r.Reads.confirm(rs.RequestCtx, rs.Index)
 	}
 	var w Work
+	var votes []*raftpb.Message
 	for _, m := range rd.Messages {
-		switch m.GetTo() {
-		case raft.LocalAppendThread:
+		switch {
+		case m.GetTo() == raft.LocalAppendThread:
 			w.Append = r.appendWork(m)
-		case raft.LocalApplyThread:
+		case m.GetTo() == raft.LocalApplyThread:
 			w.Apply = r.applyWork(m)
+		case m.GetType() == raftpb.MsgVote:
+			votes = append(votes, m)
 		default:
 			w.Messages = append(w.Messages, m)
 		}
 	}
+	r.holdVotes(&w, votes)
 	r.gate(&w)
 	r.publishStatus()
 	return w, true
+}
+
+// holdVotes has requests for votes wait until the term that they are for is
+// durable here. Raft lets them go at once and only counts this member's own vote
+// when it is durable; but the others' votes may be enough. The leader that they
+// make could forget its term when the power fails, ask for the same term again,
+// get the same votes, and fill it with other entries.
+func (r *Replica) holdVotes(w *Work, votes []*raftpb.Message) {
+	if len(votes) == 0 {
+		return
+	}
+	r.needAppend(w)
+	w.Append.responses = slices.Concat(w.Append.responses, votes)
+}
+
+// needAppend gives work an append, with the present hard state, that has none.
+func (r *Replica) needAppend(w *Work) {
+	if w.Append == nil {
+		w.Append = &Append{Write: raftlog.Write{Group: r.group, HardState: proto.CloneOf(r.node.BasicStatus().HardState)}}
+		r.appends++
+	}
 }
 
 // gate keeps a committed membership change from being applied before its commit
@@ -272,10 +297,7 @@ func (r *Replica) gate(w *Work) {
 	if w.Apply == nil || !slices.ContainsFunc(w.Apply.Entries, func(e *raftpb.Entry) bool { return e.GetType() == raftpb.EntryConfChange }) {
 		return
 	}
-	if w.Append == nil {
-		w.Append = &Append{Write: raftlog.Write{Group: r.group}}
-		r.appends++
-	}
+	r.needAppend(w)
 	w.Append.Write.HardState = proto.CloneOf(r.node.BasicStatus().HardState)
 	w.Append.Write.Durable = true
 	w.Append.durable = make(chan struct{})

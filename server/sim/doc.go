@@ -70,4 +70,7 @@
 //	  the right one was removed and an empty one opened
 //	a lease whose end was proposed was renewed when the clock went   lease.TestReportedLeaseStaysExpired
 //	  back, and the end took effect in spite of that
+//	a candidate's own disk stood still, the others' votes made it    replica.holdVotes
+//	  leader; without power it forgot its term, won it once more,
+//	  and committed other entries in the places of the first ones
 package sim

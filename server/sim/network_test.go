@@ -70,6 +70,11 @@ func (r *process) checkSent(m *raftpb.Message) {
 	case m.GetType() == raftpb.MsgVoteResp && (hard.GetTerm() < m.GetTerm() || hard.GetVote() != m.GetTo()):
 		r.w.failf("member %d gives its vote in term %d to %d, but what is durable is %d in term %d",
 			r.m.id, m.GetTerm(), m.GetTo(), hard.GetVote(), hard.GetTerm())
+	case m.GetType() == raftpb.MsgVote && (hard.GetTerm() < m.GetTerm() || hard.GetVote() != r.m.id):
+		r.w.failf("member %d asks for votes in term %d, but what is durable is the vote %d in term %d",
+			r.m.id, m.GetTerm(), hard.GetVote(), hard.GetTerm())
+	case m.GetType() == raftpb.MsgApp && hard.GetTerm() < m.GetTerm():
+		r.w.failf("member %d leads in term %d, but only term %d is durable", r.m.id, m.GetTerm(), hard.GetTerm())
 	}
 }
 
