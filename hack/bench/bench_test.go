@@ -8,7 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"go.uber.org/goleak"
 )
+
+// TestMain also looks for goroutines that nobody ends.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func testRuns(perSecond ...float64) (list []report) {
 	for _, n := range perSecond {
