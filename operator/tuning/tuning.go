@@ -32,7 +32,7 @@ const (
 	nativePercent = 60
 	// reservePercent of the memory limit belong to no budget: stacks, RocksDB's
 	// iterators, the allocator's slack.
-	reservePercent = 10
+	reservePercent = 15
 	// dataPercent of the memory limit are the most that an engine in memory may
 	// be allowed to hold; the rest is the collector's and the index's.
 	dataPercent = 75

@@ -36,10 +36,10 @@ func TestAutoFollowsTheLimits(t *testing.T) {
 		cache, buffer, goHeap string
 		jobs                  int32
 	}{
-		{memory: "128Mi", cpu: "100m", cache: "32Mi", buffer: "4Mi", goHeap: "67Mi", jobs: 2},
-		{memory: "512Mi", cpu: "2", cache: "128Mi", buffer: "16Mi", goHeap: "268Mi", jobs: 2},
-		{memory: "2Gi", cpu: "3500m", cache: "512Mi", buffer: "64Mi", goHeap: "1075Mi", jobs: 4},
-		{memory: "16Gi", cpu: "32", cache: "4Gi", buffer: "64Mi", goHeap: "10393Mi", jobs: 8},
+		{memory: "128Mi", cpu: "100m", cache: "32Mi", buffer: "4Mi", goHeap: "60Mi", jobs: 2},
+		{memory: "512Mi", cpu: "2", cache: "128Mi", buffer: "16Mi", goHeap: "243Mi", jobs: 2},
+		{memory: "2Gi", cpu: "3500m", cache: "512Mi", buffer: "64Mi", goHeap: "972Mi", jobs: 4},
+		{memory: "16Gi", cpu: "32", cache: "4Gi", buffer: "64Mi", goHeap: "9574Mi", jobs: 8},
 		{memory: "", cpu: "", cache: "256Mi", buffer: "32Mi", goHeap: "0", jobs: 2},
 	} {
 		t.Run(fmt.Sprintf("memory=%s,cpu=%s", tc.memory, tc.cpu), func(t *testing.T) {
@@ -69,7 +69,7 @@ func TestEverythingFitsBelowTheLimit(t *testing.T) {
 		if err != nil {
 			t.Fatalf("with %d MiB profile Auto is refused: %v", mebibytes, err)
 		}
-		if sum := nativeBytes(got.RocksDB) + got.GoMemLimitBytes; sum > percent(mebibytes*mib, 90) {
+		if sum := nativeBytes(got.RocksDB) + got.GoMemLimitBytes; sum > percent(mebibytes*mib, 85) {
 			t.Errorf("with %d MiB RocksDB and the Go heap together may take %d bytes", mebibytes, sum)
 		}
 	}
@@ -147,8 +147,8 @@ func TestQuota(t *testing.T) {
 
 func TestMemoryEngineHasNoRocksDB(t *testing.T) {
 	got, err := Derive(spec(v1alpha1.EngineMemory, "10Gi", "1000Mi", ""))
-	if err != nil || got.RocksDB != nil || got.GoMemLimitBytes != 900*mib {
-		t.Errorf("got %+v (%v), want no RocksDB settings and 900Mi of heap", got, err)
+	if err != nil || got.RocksDB != nil || got.GoMemLimitBytes != 850*mib {
+		t.Errorf("got %+v (%v), want no RocksDB settings and 850Mi of heap", got, err)
 	}
 }
 

@@ -15,10 +15,10 @@ import (
 const (
 	// reservePercent of a container's memory belong to no budget: stacks of C,
 	// RocksDB's iterators, the allocator's slack.
-	reservePercent = 10
+	reservePercent = 15
 	// leastGoPercent of a container's memory are the Go heap's however large
 	// RocksDB's caches are set.
-	leastGoPercent = 30
+	leastGoPercent = 25
 )
 
 // limitMemory keeps the Go heap within the container: where GOMEMLIMIT does not

@@ -12,12 +12,12 @@ import (
 func TestGoLimit(t *testing.T) {
 	const mib = int64(1) << 20
 	for _, tc := range []struct{ total, native, want int64 }{
-		{1000 * mib, 0, 900 * mib}, // the memory engine
-		{128 * mib, 48 * mib, 67 * mib},
-		{512 * mib, 192 * mib, 268 * mib},
-		{16384 * mib, 4352 * mib, 10393 * mib},
-		{1024 * mib, 224 * mib, 697 * mib}, // RocksDB's defaults
-		{256 * mib, 224 * mib, 76 * mib},   // too small: the heap keeps its part
+		{1000 * mib, 0, 850 * mib}, // the memory engine
+		{128 * mib, 48 * mib, 60 * mib},
+		{512 * mib, 192 * mib, 243 * mib},
+		{16384 * mib, 4352 * mib, 9574 * mib},
+		{1024 * mib, 224 * mib, 646 * mib}, // RocksDB's defaults
+		{256 * mib, 224 * mib, 64 * mib},   // too small: the heap keeps its part
 	} {
 		if got := goLimit(tc.total, tc.native); got != tc.want {
 			t.Errorf("of %d MiB with %d of RocksDB the heap gets %d, want %d", tc.total/mib, tc.native/mib, got/mib, tc.want/mib)
