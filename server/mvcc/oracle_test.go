@@ -132,6 +132,9 @@ func (o *oracle) compact() {
 	if o.rnd.IntN(2) == 0 {
 		rev = o.ours.Rev()
 	}
+	// Of revision 0 see Store.remember. Where the last key went at rev itself,
+	// etcd hashes other rows while it compacts than when it is asked before.
+	etcdDiffers := !o.ours.anyVisible(rev)
 	done, want := o.theirs.Compact(traceutil.TODO(), rev)
 	var err error
 	batch(o.t, o.ours, func(w *Writer) { err = w.Compact(rev) })
@@ -142,7 +145,7 @@ func (o *oracle) compact() {
 		return
 	}
 	<-done
-	o.forgotten[rev] = o.unswept || o.rnd.IntN(4) == 0
+	o.forgotten[rev] = o.unswept || o.rnd.IntN(4) == 0 || etcdDiffers
 	if o.unswept = o.forgotten[rev] && o.rnd.IntN(2) == 0; !o.unswept {
 		sweepAll(o.t, o.ours, 1+o.rnd.IntN(20))
 	}
