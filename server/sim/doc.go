@@ -50,6 +50,14 @@
 // package raftlog cannot tell that from a torn write. RocksDB's files are not
 // simulated.
 //
+// # Known and open
+//
+// Seed 65603880240997: of two voters one is to be removed, and is elected. It
+// commits its own removal and has entries of its own behind it. The other is
+// killed before it hears of the commit and comes back: the removed one refuses
+// it for its shorter log and may not stand itself. What is committed is durable
+// on the one that stays, but it cannot lead.
+//
 // # Track record
 //
 // Defects that simulation found in the server, and what keeps each away:
