@@ -32,6 +32,19 @@ func (h *Host) Status() replica.Status {
 	return s
 }
 
+// LogEnd is the last entry of this member's log: of the members that are left
+// of a lost group, the one with the highest term, then index, has everything
+// that was committed and is not lost with the others.
+func (h *Host) LogEnd() (index, term uint64) {
+	g := h.c.Log.Group(h.c.Group)
+	for {
+		index = g.LastIndex()
+		if term, err := g.Term(index); err == nil {
+			return index, term
+		} // the log was cut off or compacted between the two
+	}
+}
+
 // Propose has a command committed and applied, and returns its result and the
 // term of its entry.
 func (h *Host) Propose(ctx context.Context, c state.Command) (state.Result, uint64, error) {

@@ -45,15 +45,18 @@ type Config struct {
 	InitialClusterToken  string
 	InitialTokenExplicit bool // the token was set, so it has to match the data dir's
 	ForceNewCluster      bool
-	Discovery            Discovery
-	StrictReconfigCheck  bool
-	PreVote              bool
-	ElectionTickAdvance  bool
-	HeartbeatMillis      uint
-	ElectionMillis       uint
-	SnapshotCount        uint64
-	SnapshotCatchUp      uint64
-	MaxLearners          int
+	// ForceNewClusterOnce is the same for the first start with this word: later
+	// starts with it are as any other, so that it may stay in the settings.
+	ForceNewClusterOnce string
+	Discovery           Discovery
+	StrictReconfigCheck bool
+	PreVote             bool
+	ElectionTickAdvance bool
+	HeartbeatMillis     uint
+	ElectionMillis      uint
+	SnapshotCount       uint64
+	SnapshotCatchUp     uint64
+	MaxLearners         int
 
 	// MemoryBytes is what the Go heap may grow to; the budgets of what is under
 	// way for clients are shares of it. 0 is without limit.

@@ -51,6 +51,8 @@ type marker struct {
 	// Restoring: a restore into this dir has begun and not ended. No member
 	// starts on it; another restore may.
 	Restoring bool `json:"restoring,omitempty"`
+	// Forced is the --force-new-cluster-once that was carried out last.
+	Forced string `json:"forced,omitempty"`
 }
 
 func (m marker) ids() (cluster, member uint64, err error) {

@@ -17,6 +17,7 @@ func (c *Config) describe() {
 		"max-cpu-set", runtime.GOMAXPROCS(0), "max-cpu-available", runtime.NumCPU(),
 		"name", c.Name, "data-dir", c.DataDir, "storage-engine", c.StorageEngine,
 		"force-new-cluster", c.ForceNewCluster,
+		"force-new-cluster-once", c.ForceNewClusterOnce,
 		"heartbeat-interval", (time.Duration(c.HeartbeatMillis) * time.Millisecond).String(),
 		"election-timeout", (time.Duration(c.ElectionMillis) * time.Millisecond).String(),
 		"initial-election-tick-advance", c.ElectionTickAdvance,

@@ -12,6 +12,7 @@ const (
 	ExitLocked  = 6 // another process uses the data dir
 	ExitCorrupt = 7 // what is stored does not verify
 	ExitRemoved = 8 // this member was removed from the cluster
+	ExitFull    = 9 // the volume of the data dir has no room left
 )
 
 // ExitError is a failure with the exit code that tells it apart.

@@ -40,6 +40,11 @@ func (n *Node) forceNewCluster() error {
 	return nil
 }
 
+// forces says whether this start of a member begins a new cluster.
+func (c *Config) forces(m marker) bool {
+	return c.ForceNewCluster || c.ForceNewClusterOnce != "" && c.ForceNewClusterOnce != m.Forced
+}
+
 // forgetOthers applies the membership changes that lead to this member alone, as
 // if they had been committed.
 func (n *Node) forgetOthers(self uint64) error {

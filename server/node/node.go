@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"metastore.io/metastore/server/disk"
@@ -109,8 +111,15 @@ func withCode(err error) error {
 		return err
 	case errors.Is(err, engine.ErrCorrupt), errors.Is(err, raftlog.ErrCorrupt), errors.Is(err, replica.ErrLogBroken):
 		return exitf(ExitCorrupt, "%w; this member cannot start from its data: replace it", err)
+	case noRoom(err):
+		return &ExitError{Code: ExitFull, Err: err}
 	}
 	return err
+}
+
+// noRoom says that the volume is full. RocksDB tells that by its text only.
+func noRoom(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || err != nil && strings.Contains(strings.ToLower(err.Error()), "no space left on device")
 }
 
 // recover opens what is stored, or makes the first state.
@@ -136,15 +145,16 @@ func (n *Node) recover(ctx context.Context, t tlsConfigs) error {
 	if err := n.matchUp(); err != nil {
 		return err
 	}
-	if ready && n.c.ForceNewCluster {
+	m := *n.dir.marker
+	if ready && n.c.forces(m) {
 		if err := n.forceNewCluster(); err != nil {
 			return err
 		}
+		m.Forced = n.c.ForceNewClusterOnce
 	}
 	if err := n.defragment(); err != nil {
 		return err
 	}
-	m := *n.dir.marker
 	m.Starts++
 	return n.dir.writeMarker(m)
 }

@@ -25,6 +25,8 @@ type Backend interface {
 	Machine() *state.Machine
 	Hub() *watch.Hub
 	Status() replica.Status
+	// LogEnd is the last entry of this member's own log, committed or not.
+	LogEnd() (index, term uint64)
 	// ChangeMembers returns the members when the change is applied here.
 	ChangeMembers(ctx context.Context, c state.MemberChange) ([]state.Member, error)
 	MoveLeader(ctx context.Context, target uint64) error

@@ -127,6 +127,8 @@ func (b *member) Status() replica.Status {
 	return b.status
 }
 
+func (b *member) LogEnd() (index, term uint64) { return 42, 7 }
+
 func (b *member) ChangeMembers(_ context.Context, c state.MemberChange) ([]state.Member, error) {
 	if err := b.m.CheckChange(c); err != nil {
 		return nil, err

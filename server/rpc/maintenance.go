@@ -2,12 +2,15 @@ package rpc
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"metastore.io/metastore/server/state"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 )
 
 // maintenanceServer is etcdserverpb.Maintenance.
@@ -16,8 +19,18 @@ type maintenanceServer struct {
 	pb.UnsafeMaintenanceServer
 }
 
+// What a Status answer tells in its header beside etcd's fields: the end of
+// this member's log, by which members that have lost their quorum are compared.
+const (
+	headerLogIndex = "metastore-log-index"
+	headerLogTerm  = "metastore-log-term"
+)
+
 // Status is answered from what this member knows, also without a leader.
-func (s *maintenanceServer) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
+func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {
+	index, term := s.b.LogEnd()
+	// Fails only where there is no stream to send it on, as behind the gateway.
+	_ = grpc.SetHeader(ctx, metadata.Pairs(headerLogIndex, strconv.FormatUint(index, 10), headerLogTerm, strconv.FormatUint(term, 10)))
 	m, st := s.b.Machine(), s.b.Status()
 	size := m.Size()
 	resp := &pb.StatusResponse{

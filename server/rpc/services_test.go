@@ -16,7 +16,9 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 )
 
 func TestLeases(t *testing.T) {
@@ -91,6 +93,11 @@ func TestMaintenance(t *testing.T) {
 	if st.Version != "3.7.3" || st.StorageVersion != "3.7.0" || st.Leader != testMember || st.RaftIndex != 2 || st.RaftAppliedIndex != 2 ||
 		st.RaftTerm != 5 || st.DbSize == 0 || st.DbSizeInUse == 0 || st.DbSizeQuota != 2<<30 || st.IsLearner || len(st.Errors) != 0 || st.Header.Revision != 2 {
 		t.Errorf("status %v", st)
+	}
+	var header metadata.MD
+	must[*pb.StatusResponse](t)(pb.NewMaintenanceClient(s.conn).Status(ctx, &pb.StatusRequest{}, grpc.Header(&header)))
+	if got := append(header[headerLogIndex], header[headerLogTerm]...); !slices.Equal(got, []string{"42", "7"}) {
+		t.Errorf("the log ends at %v", got)
 	}
 	h := must[*clientv3.HashKVResponse](t)(c.HashKV(ctx, s.addr, 0))
 	if h.Hash == 0 || h.HashRevision != 2 || h.Header.Revision != 2 {

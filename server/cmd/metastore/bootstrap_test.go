@@ -240,9 +240,27 @@ func TestForceNewCluster(t *testing.T) {
 		self.waitUp()
 		forced()
 		if engine == engines()[0] {
+			// The word is of a force that was carried out: nobody is forgotten.
+			self.kill()
+			self.startArgs(append(self.args(), "--force-new-cluster-once=one"))
+			self.waitUp()
+			forced()
 			regrow(t, self, members[1])
+			expectMembersAfterForce(t, self, "one", 3)
+			expectMembersAfterForce(t, self, "two", 1)
 		}
 	})
+}
+
+func expectMembersAfterForce(t *testing.T, self *member, word string, want int) {
+	t.Helper()
+	self.kill()
+	self.startArgs(append(self.args(), "--force-new-cluster-once="+word))
+	self.waitUp()
+	list, err := userClient(t, "root", "top", self).MemberList(within(t, time.Minute))
+	if err != nil || len(list.Members) != want {
+		t.Fatalf("started with the word %s: %v, %v", word, list, err)
+	}
 }
 
 // regrow makes three members of one again. A member of the lost cluster must

@@ -51,6 +51,7 @@ func (f *flags) registerCluster(fs *pflag.FlagSet) {
 	fs.StringVar(&c.InitialClusterState, "initial-cluster-state", c.InitialClusterState, "new or existing.")
 	fs.StringVar(&c.InitialClusterToken, "initial-cluster-token", c.InitialClusterToken, "Token of the cluster; two clusters need two.")
 	fs.BoolVar(&c.ForceNewCluster, "force-new-cluster", false, "Begin a cluster of this member alone with its data; the others are forgotten.")
+	fs.StringVar(&c.ForceNewClusterOnce, "force-new-cluster-once", "", "The same, for the first start with this word; later starts with it change nothing.")
 	fs.BoolVar(&c.StrictReconfigCheck, "strict-reconfig-check", c.StrictReconfigCheck, "Refuse membership changes that would cost the quorum.")
 	fs.IntVar(&c.MaxLearners, "max-learners", c.MaxLearners, "Learners that the cluster may have at a time.")
 }

@@ -206,8 +206,8 @@ func testFullVolume(t *testing.T, engine string, valueBytes int) {
 			t.Fatal("a member goes on with a full volume")
 		}
 	}
-	if code := full.exitCode(clientPatience); code != node.ExitFailure {
-		t.Errorf("exit code %d with a full volume, want %d", code, node.ExitFailure)
+	if code := full.exitCode(clientPatience); code != node.ExitFull {
+		t.Errorf("exit code %d with a full volume, want %d", code, node.ExitFull)
 	}
 	if out := full.out.String(); !strings.Contains(strings.ToLower(out), "no space left on device") {
 		t.Errorf("it does not say why it stopped:\n%s", tail(out, 5))
@@ -216,8 +216,8 @@ func testFullVolume(t *testing.T, engine string, valueBytes int) {
 	// While there is no room it does not start, and does not say that its
 	// data were damaged.
 	full.start()
-	if code := full.exitCode(clientPatience); code != node.ExitFailure {
-		t.Errorf("exit code %d at a start without room, want %d:\n%s", code, node.ExitFailure, tail(full.out.String(), 5))
+	if code := full.exitCode(clientPatience); code != node.ExitFull {
+		t.Errorf("exit code %d at a start without room, want %d:\n%s", code, node.ExitFull, tail(full.out.String(), 5))
 	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
