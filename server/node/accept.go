@@ -26,10 +26,12 @@ const (
 // then owns the connection; all others speak to the HTTP server, which also
 // passes gRPC on. So neither has to read ahead in the other's stream.
 type tlsAcceptor struct {
-	l         net.Listener
-	config    *tls.Config
-	log       *slog.Logger
-	failed    func(*tls.Conn, error)
+	l      net.Listener
+	config *tls.Config
+	log    *slog.Logger
+	failed func(*tls.Conn, error)
+	// check judges a connection after its handshake; nil for none.
+	check     func(context.Context, *tls.Conn) error
 	grpc      *connQueue // nil where only HTTP is served
 	http      *connQueue // nil where only gRPC is served
 	ctx       context.Context
@@ -41,11 +43,15 @@ type tlsAcceptor struct {
 func newTLSAcceptor(l net.Listener, c *tls.Config, log *slog.Logger, failed func(*tls.Conn, error)) *tlsAcceptor {
 	a := &tlsAcceptor{l: l, log: log, failed: failed, config: c.Clone()}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
+	current := c.GetConfigForClient
 	a.config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if t, ok := hello.Conn.(*helloConn); ok {
 			t.http = !slices.Contains(hello.SupportedProtos, protoHTTP2) || slices.Contains(hello.SupportedProtos, protoHTTP1)
 		}
-		return nil, nil // go on with the config as it is
+		if current == nil {
+			return nil, nil // go on with the config as it is
+		}
+		return current(hello)
 	}
 	return a
 }
@@ -93,7 +99,11 @@ func (a *tlsAcceptor) shake(conn net.Conn) {
 	defer cancel()
 	hello := &helloConn{Conn: conn}
 	t := tls.Server(hello, a.config)
-	if err := t.HandshakeContext(ctx); err != nil {
+	err := t.HandshakeContext(ctx)
+	if err == nil && a.check != nil {
+		err = a.check(ctx, t)
+	}
+	if err != nil {
 		if a.ctx.Err() == nil {
 			a.failed(t, err)
 		}

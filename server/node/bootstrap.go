@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"crypto/sha1"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -59,7 +58,7 @@ func clusterID(ids []uint64) uint64 {
 }
 
 // identify finds this member's place in the cluster, on its first start.
-func identify(ctx context.Context, c *Config, peerTLS *tls.Config) (identity, error) {
+func identify(ctx context.Context, c *Config, peerTLS peer.TLS) (identity, error) {
 	if err := c.discover(ctx); err != nil {
 		return identity{}, err
 	}
@@ -118,7 +117,7 @@ func newCluster(c *Config, initial map[string][]string) identity {
 // checkNew refuses to begin a cluster anew that is running already and knows
 // this member as started: its data is gone, and an empty member under an old
 // identity would forget its votes.
-func checkNew(ctx context.Context, c *Config, peerTLS *tls.Config, others []string, id identity) error {
+func checkNew(ctx context.Context, c *Config, peerTLS peer.TLS, others []string, id identity) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	info, err := peer.FetchCluster(ctx, peerTLS, others)
@@ -142,7 +141,7 @@ func lostData(c *Config, member string) error {
 
 // join asks the members for this member's ID: it was added to the cluster
 // before, and is found by its peer URLs.
-func join(ctx context.Context, c *Config, peerTLS *tls.Config, others []string) (identity, error) {
+func join(ctx context.Context, c *Config, peerTLS peer.TLS, others []string) (identity, error) {
 	if len(others) == 0 {
 		return identity{}, &ExitError{Code: ExitUsage, Err: refuse("initial-cluster", c.InitialCluster, "at least one other member, for --initial-cluster-state=existing,")}
 	}
@@ -156,7 +155,7 @@ func join(ctx context.Context, c *Config, peerTLS *tls.Config, others []string) 
 
 // askCluster asks the other members until use takes what they tell; an
 // ExitError of use is final.
-func askCluster(ctx context.Context, c *Config, peerTLS *tls.Config, others []string, use func(peer.ClusterInfo) error) error {
+func askCluster(ctx context.Context, c *Config, peerTLS peer.TLS, others []string, use func(peer.ClusterInfo) error) error {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	for {
@@ -179,7 +178,7 @@ func askCluster(ctx context.Context, c *Config, peerTLS *tls.Config, others []st
 
 // contacts are the other members' peer URLs by ID. A joiner without state needs
 // them to answer the leader; later the state itself tells them.
-func (n *Node) contacts(ctx context.Context, peerTLS *tls.Config) (map[uint64][]string, error) {
+func (n *Node) contacts(ctx context.Context, peerTLS peer.TLS) (map[uint64][]string, error) {
 	_, others, err := n.c.initialPeers(ctx)
 	if err != nil {
 		return nil, err
@@ -225,7 +224,7 @@ func findSelf(c *Config, info peer.ClusterInfo) (identity, error) {
 
 // firstStart writes the first state. The marker says Ready only after that, so
 // that a start that is cut off is made anew.
-func (n *Node) firstStart(ctx context.Context, peerTLS *tls.Config) error {
+func (n *Node) firstStart(ctx context.Context, peerTLS peer.TLS) error {
 	d := n.dir
 	if d.marker != nil {
 		if err := d.clear(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/pkg/v3/runtime"
@@ -15,14 +16,13 @@ const reservedFiles = 150
 
 // listeners are the open ones, by whom they serve.
 type listeners struct {
-	peer, metrics []net.Listener
-	client        []*endpoint
+	peer, metrics, client []*endpoint
 	// splitHTTP: some of the client endpoints are for HTTP only, the others for
 	// gRPC only.
 	splitHTTP bool
 }
 
-// endpoint is one address for clients, which may speak TLS or not.
+// endpoint is one address, which may speak TLS, or not, or both.
 type endpoint struct {
 	address                 string
 	l                       net.Listener
@@ -33,11 +33,9 @@ type endpoint struct {
 // close.
 func (ls *listeners) open(c *Config) error {
 	for _, u := range c.ListenPeerURLs {
-		l, err := listenURL(c, u, &c.PeerTLS)
-		if err != nil {
+		if _, err := openEndpoint(c, &ls.peer, u); err != nil {
 			return fmt.Errorf("--listen-peer-urls=%s: %w", u.String(), err)
 		}
-		ls.peer = append(ls.peer, l)
 	}
 	for _, u := range c.ListenClientURLs {
 		if err := ls.openClient(c, u, false); err != nil {
@@ -51,54 +49,47 @@ func (ls *listeners) open(c *Config) error {
 		}
 	}
 	for _, u := range c.ListenMetricsURLs {
-		l, err := listenURL(c, u, &c.ClientTLS)
-		if err != nil {
+		if _, err := openEndpoint(c, &ls.metrics, u); err != nil {
 			return fmt.Errorf("--listen-metrics-urls=%s: %w", u.String(), err)
 		}
-		ls.metrics = append(ls.metrics, l)
 	}
 	return nil
 }
 
-// listenURL listens with TLS where the URL says so. A client's certificate with
-// names or addresses in it has to fit to where the client comes from.
-func listenURL(c *Config, u url.URL, info *transport.TLSInfo) (net.Listener, error) {
-	l, err := transport.NewListenerWithOpts(address(u), u.Scheme, transport.WithTLSInfo(info), transport.WithSocketOpts(&c.Socket))
-	if err != nil || u.Scheme != "unixs" {
-		return l, err
+// openEndpoint listens at a URL's address, unless another URL has done so
+// already: one address may serve with TLS and without.
+func openEndpoint(c *Config, all *[]*endpoint, u url.URL) (opened bool, err error) {
+	i := slices.IndexFunc(*all, func(e *endpoint) bool { return e.address == address(u) })
+	if i < 0 {
+		l, err := transport.NewListenerWithOpts(address(u), u.Scheme, transport.WithSocketOpts(&c.Socket), transport.WithSkipTLSInfoCheck(true))
+		if err != nil {
+			return false, err
+		}
+		i, opened = len(*all), true
+		*all = append(*all, &endpoint{address: address(u), l: l})
 	}
-	return transport.NewTLSListener(l, info)
+	if isTLS(u) {
+		(*all)[i].secure = true
+	} else {
+		(*all)[i].plain = true
+	}
+	return opened, nil
 }
 
 func (ls *listeners) openClient(c *Config, u url.URL, httpOnly bool) error {
-	e := ls.endpoint(address(u))
-	if e == nil {
-		l, err := transport.NewListenerWithOpts(address(u), u.Scheme, transport.WithSocketOpts(&c.Socket), transport.WithSkipTLSInfoCheck(true))
-		if err != nil {
-			return err
-		}
-		e = &endpoint{address: address(u), l: l, httpOnly: httpOnly}
-		ls.client = append(ls.client, e)
-		if err := e.limit(); err != nil {
-			return err
-		}
+	opened, err := openEndpoint(c, &ls.client, u)
+	if err != nil {
+		return err
 	}
-	if isTLS(u) {
-		e.secure = true
-	} else {
-		e.plain = true
+	if !isTLS(u) {
 		c.warnPlain(u)
 	}
-	return nil
-}
-
-func (ls *listeners) endpoint(address string) *endpoint {
-	for _, e := range ls.client {
-		if e.address == address {
-			return e
-		}
+	if !opened {
+		return nil
 	}
-	return nil
+	e := ls.client[len(ls.client)-1]
+	e.httpOnly = httpOnly
+	return e.limit()
 }
 
 // limit keeps clients from taking all file descriptors.
@@ -125,10 +116,7 @@ func (c *Config) warnPlain(u url.URL) {
 }
 
 func (ls *listeners) close() {
-	for _, l := range append(ls.peer, ls.metrics...) {
-		_ = l.Close() // may be closed already
-	}
-	for _, e := range ls.client {
+	for _, e := range slices.Concat(ls.peer, ls.metrics, ls.client) {
 		_ = e.l.Close() // may be closed already
 	}
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"math"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/soheilhy/cmux"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"google.golang.org/grpc"
 
 	"metastore.io/metastore/server/peer"
@@ -72,11 +74,11 @@ func (s *servers) start(n *Node, t tlsConfigs) error {
 	peers.HandleFunc("GET "+peer.PathMembers, n.serveMembers)
 	peers.Handle("/version", api.HTTPHandler())
 	peers.Handle(rpc.PathDowngrade, api.DowngradeHandler())
-	for _, l := range s.peer {
-		s.peerHTTP = append(s.peerHTTP, s.serveHTTP(n.c, l, peers))
+	for _, e := range s.peer {
+		s.peerHTTP = append(s.peerHTTP, s.serveBoth(n.c, e, t.peer, &n.c.PeerTLS, peers)...)
 	}
-	for _, l := range s.metrics {
-		s.clientHTTP = append(s.clientHTTP, s.serveHTTP(n.c, l, api.MetricsHandler()))
+	for _, e := range s.metrics {
+		s.clientHTTP = append(s.clientHTTP, s.serveBoth(n.c, e, t.metrics, &n.c.ClientTLS, api.MetricsHandler())...)
 	}
 	handler := n.clientHandler(api)
 	for _, e := range s.client {
@@ -106,6 +108,32 @@ func (n *Node) clientHandler(api *rpc.Server) http.Handler {
 	}
 	mux.Handle("/", api.HTTPHandler())
 	return api.Guard(mux, rpc.GuardOptions{CORS: n.c.CORS, HostWhitelist: n.c.HostWhitelist})
+}
+
+// serveBoth answers HTTP on one address, with TLS, without, or both, told apart
+// by how a connection begins. A certificate with names or addresses in it has to
+// fit to where its bearer comes from.
+func (s *servers) serveBoth(c *Config, e *endpoint, config *tls.Config, info *transport.TLSInfo, h http.Handler) []*http.Server {
+	plain, secure := e.l, e.l
+	if e.plain && e.secure {
+		m := cmux.New(e.l)
+		m.SetReadTimeout(handshakeTimeout)
+		s.muxes = append(s.muxes, m)
+		secure, plain = m.Match(cmux.TLS()), m.Match(cmux.Any())
+		s.run(m.Serve)
+	}
+	var out []*http.Server
+	if e.secure {
+		a := newTLSAcceptor(secure, config, c.Logger, info.HandshakeFailure)
+		a.check, a.http = originCheck(info), newConnQueue(secure.Addr())
+		s.acceptors = append(s.acceptors, a)
+		out = append(out, s.serveHTTP(c, a.http, h))
+		s.run(a.serve)
+	}
+	if e.plain {
+		out = append(out, s.serveHTTP(c, plain, h))
+	}
+	return out
 }
 
 // serveClients divides what comes to one address: without TLS by how it begins,

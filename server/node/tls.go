@@ -13,14 +13,16 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/tlsutil"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.uber.org/zap"
+
+	"metastore.io/metastore/server/peer"
 )
 
-// tlsConfigs are how this member speaks TLS to clients, and to peers that it
-// calls; nil where it does not. Certificates are read anew at each handshake.
-// Peers that call are accepted by a listener of transport, which also compares
-// their certificates with where they come from.
+// tlsConfigs are how this member speaks TLS to clients and to peers, who call or
+// are called; nil where it does not. Certificates and the authorities that vouch
+// for the other side's are read anew at each handshake.
 type tlsConfigs struct {
-	client, peerClient *tls.Config
+	client, metrics, peer *tls.Config
+	peerClient            peer.TLS
 }
 
 func newTLS(c *Config) (tlsConfigs, error) {
@@ -28,21 +30,27 @@ func newTLS(c *Config) (tlsConfigs, error) {
 	if err := c.completeTLS(); err != nil {
 		return t, err
 	}
-	var err error
-	if usesTLS(slices.Concat(c.ListenClientURLs, c.ListenClientHTTPURLs)) {
-		if t.client, err = c.ClientTLS.ServerConfig(); err != nil {
-			return t, badFiles("", &c.ClientTLS, err)
+	for _, end := range []struct {
+		urls   []url.URL
+		prefix string
+		info   *transport.TLSInfo
+		into   **tls.Config
+	}{
+		{slices.Concat(c.ListenClientURLs, c.ListenClientHTTPURLs), "", &c.ClientTLS, &t.client},
+		{c.ListenMetricsURLs, "", &c.ClientTLS, &t.metrics},
+		{c.ListenPeerURLs, "peer-", &c.PeerTLS, &t.peer},
+	} {
+		if !usesTLS(end.urls) {
+			continue
 		}
-		t.client.NextProtos = []string{protoHTTP2, protoHTTP1}
-		c.ClientTLS.ConfigureCRLVerification(t.client)
-	}
-	if usesTLS(c.ListenPeerURLs) {
-		if _, err = c.PeerTLS.ServerConfig(); err != nil {
-			return t, badFiles("peer-", &c.PeerTLS, err)
+		var err error
+		if *end.into, err = serverTLS(end.info, c.Logger); err != nil {
+			return t, badFiles(end.prefix, end.info, err)
 		}
 	}
 	if !c.PeerTLS.Empty() || c.PeerTLS.TrustedCAFile != "" {
-		if t.peerClient, err = c.PeerTLS.ClientConfig(); err != nil {
+		var err error
+		if t.peerClient, err = clientTLS(&c.PeerTLS, c.Logger); err != nil {
 			return t, badFiles("peer-", &c.PeerTLS, err)
 		}
 	}

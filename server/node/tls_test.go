@@ -454,17 +454,14 @@ func TestSocketOptions(t *testing.T) {
 		c := DefaultConfig()
 		c.Socket.ReusePort, c.Socket.ReuseAddress = reuse, reuse
 		u := mustURL(t, "http://"+freeAddress(t))
-		first, err := listenURL(&c, u, nil)
-		if err != nil {
+		var first, second listeners
+		defer first.close()
+		defer second.close()
+		if _, err := openEndpoint(&c, &first.peer, u); err != nil {
 			t.Fatal(err)
 		}
-		defer first.Close()
-		second, err := listenURL(&c, u, nil)
-		if (err == nil) != reuse {
+		if _, err := openEndpoint(&c, &second.peer, u); (err == nil) != reuse {
 			t.Errorf("reuse %v: %v", reuse, err)
-		}
-		if err == nil {
-			second.Close()
 		}
 	}
 }

@@ -2,7 +2,6 @@ package peer
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,8 +26,8 @@ type MemberInfo struct {
 }
 
 // FetchCluster asks the peers, one after the other, for the cluster's members.
-func FetchCluster(ctx context.Context, c *tls.Config, urls []string) (ClusterInfo, error) {
-	t := httpTransport(c)
+func FetchCluster(ctx context.Context, c TLS, urls []string) (ClusterInfo, error) {
+	t := httpTransport(c, dialRolling)
 	defer t.CloseIdleConnections()
 	client := &http.Client{Transport: t, Timeout: 3 * time.Second}
 	var errs []error
@@ -42,7 +41,7 @@ func FetchCluster(ctx context.Context, c *tls.Config, urls []string) (ClusterInf
 	return ClusterInfo{}, fmt.Errorf("ask for the cluster's members: %w", errors.Join(errs...))
 }
 
-func fetchCluster(ctx context.Context, client *http.Client, c *tls.Config, url string) (ClusterInfo, error) {
+func fetchCluster(ctx context.Context, client *http.Client, c TLS, url string) (ClusterInfo, error) {
 	client, base, err := reach(client, c, url)
 	if err != nil {
 		return ClusterInfo{}, err

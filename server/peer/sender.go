@@ -3,7 +3,6 @@ package peer
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -155,7 +154,7 @@ func (s *sender) dial() (net.Conn, error) {
 		return nil, err
 	}
 	if isSecure(u) {
-		conn, err = s.secure(ctx, conn, webURL(u).Hostname())
+		conn, err = s.t.c.TLS.client(ctx, conn, webURL(u).Hostname())
 		if err != nil {
 			return nil, err
 		}
@@ -165,22 +164,6 @@ func (s *sender) dial() (net.Conn, error) {
 		return nil, err
 	}
 	return conn, nil
-}
-
-func (s *sender) secure(ctx context.Context, conn net.Conn, host string) (net.Conn, error) {
-	c := &tls.Config{}
-	if s.t.c.TLS != nil {
-		c = s.t.c.TLS.Clone()
-	}
-	if c.ServerName == "" {
-		c.ServerName = host
-	}
-	tc := tls.Client(conn, c)
-	if err := tc.HandshakeContext(ctx); err != nil {
-		_ = conn.Close() // the reason is err
-		return nil, err
-	}
-	return tc, nil
 }
 
 func (s *sender) upgrade(conn net.Conn, u *url.URL) error {

@@ -2,7 +2,6 @@ package peer
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"net/url"
@@ -39,7 +38,7 @@ func dialURL(ctx context.Context, u *url.URL) (net.Conn, error) {
 
 // reach returns a peer URL as HTTP calls it, and who sends requests there: the
 // shared client, or for a socket one that keeps no connection.
-func reach(shared *http.Client, c *tls.Config, peerURL string) (*http.Client, *url.URL, error) {
+func reach(shared *http.Client, c TLS, peerURL string) (*http.Client, *url.URL, error) {
 	u, err := url.Parse(peerURL)
 	if err != nil {
 		return nil, nil, err
@@ -47,14 +46,13 @@ func reach(shared *http.Client, c *tls.Config, peerURL string) (*http.Client, *u
 	if !isSocket(u) {
 		return shared, webURL(u), nil
 	}
-	t := httpTransport(c)
-	t.DisableKeepAlives = true
-	t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+	t := httpTransport(c, func(ctx context.Context, _, _ string) (net.Conn, error) {
 		conn, err := dialURL(ctx, u)
 		if err != nil {
 			return nil, err
 		}
 		return rollingConn{conn}, nil
-	}
+	})
+	t.DisableKeepAlives = true
 	return &http.Client{Transport: t, Timeout: shared.Timeout}, webURL(u), nil
 }

@@ -30,7 +30,8 @@ const (
 	headerTo      = "X-Metastore-To"
 	upgradeToken  = "metastore-raft"
 
-	dialTimeout = time.Second
+	dialTimeout      = time.Second
+	handshakeTimeout = 5 * time.Second
 	// snapshotStall ends a snapshot whose bytes do not move for so long.
 	snapshotStall = 10 * time.Second
 	// maxCallBytes bounds a forwarded request and its answer.
@@ -64,14 +65,34 @@ type Handler interface {
 	RemovedByPeers()
 }
 
+// TLS gives the config for one connection to an https URL, so that certificates
+// and authorities may change between two; nil for the system's defaults.
+type TLS func() *tls.Config
+
+// client begins TLS with a host on a connection, which it closes on failure.
+func (t TLS) client(ctx context.Context, conn net.Conn, host string) (net.Conn, error) {
+	c := &tls.Config{}
+	if t != nil {
+		c = t()
+	}
+	if c.ServerName == "" {
+		c.ServerName = host
+	}
+	tc := tls.Client(conn, c)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		_ = conn.Close() // the reason is err
+		return nil, err
+	}
+	return tc, nil
+}
+
 // Config is what a transport is made of.
 type Config struct {
 	ID, ClusterID uint64
 	Group         uint32
-	// TLS is used for https URLs; nil for the system's defaults.
-	TLS     *tls.Config
-	Handler Handler
-	Logger  *slog.Logger
+	TLS           TLS
+	Handler       Handler
+	Logger        *slog.Logger
 	// Observer is told what passes; nil for nobody.
 	Observer Observer
 }
@@ -99,15 +120,28 @@ func New(c Config) *Transport {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &Transport{c: c, ctx: ctx, cancel: cancel, peers: map[uint64]*sender{}, accepted: map[net.Conn]struct{}{}}
-	t.client = &http.Client{Transport: httpTransport(c.TLS)}
+	t.client = &http.Client{Transport: httpTransport(c.TLS, dialRolling)}
 	return t
 }
 
-func httpTransport(c *tls.Config) *http.Transport {
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+func httpTransport(c TLS, dial dialFunc) *http.Transport {
 	return &http.Transport{
-		TLSClientConfig:     c,
-		DialContext:         dialRolling,
-		TLSHandshakeTimeout: 5 * time.Second,
+		DialContext: dial,
+		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			host, _, err := net.SplitHostPort(address)
+			if err != nil {
+				host = address
+			}
+			ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+			defer cancel()
+			return c.client(ctx, conn, host)
+		},
 		MaxIdleConnsPerHost: 2,
 		IdleConnTimeout:     30 * time.Second,
 	}
