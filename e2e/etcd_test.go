@@ -28,18 +28,45 @@ const clientPort = 2379
 // the API server to one ready pod behind the Service.
 func (c *cluster) serviceClient(ctx context.Context) *clientv3.Client {
 	GinkgoHelper()
+	return newClient(c.serviceAddress(ctx))
+}
+
+// serviceAddress is where the client Service is, and how to get there; dial is
+// nil where its address can be dialled.
+func (c *cluster) serviceAddress(ctx context.Context) (address string, dial func(context.Context, string) (net.Conn, error)) {
+	GinkgoHelper()
 	var service corev1.Service
 	Expect(c.env.client.Get(ctx, c.key, &service)).To(Succeed())
 	if c.env.direct {
-		return newClient(net.JoinHostPort(service.Spec.ClusterIP, fmt.Sprint(clientPort)), nil)
+		return net.JoinHostPort(service.Spec.ClusterIP, fmt.Sprint(clientPort)), nil
 	}
-	return newClient(fmt.Sprintf("%s:%d", service.Name, clientPort), func(ctx context.Context, _ string) (net.Conn, error) {
+	return fmt.Sprintf("%s:%d", service.Name, clientPort), func(ctx context.Context, _ string) (net.Conn, error) {
 		pod, err := c.readyPodBehind(ctx, service)
 		if err != nil {
 			return nil, err
 		}
 		return c.env.forward(ctx, c.key.Namespace, pod)
-	})
+	}
+}
+
+// dialPod dials the pod that an address NAME:PORT names, wherever it is now: what
+// the cluster's DNS does for clients inside.
+func (c *cluster) dialPod(ctx context.Context, address string) (net.Conn, error) {
+	name, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	if !c.env.direct {
+		return c.env.forward(ctx, c.key.Namespace, name)
+	}
+	var pod corev1.Pod
+	if err := c.env.client.Get(ctx, client.ObjectKey{Namespace: c.key.Namespace, Name: name}, &pod); err != nil {
+		return nil, err
+	}
+	if pod.Status.PodIP == "" {
+		return nil, fmt.Errorf("pod %s has no address yet", name) // the empty one would be ours
+	}
+	return (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(pod.Status.PodIP, port))
 }
 
 // memberClient returns an etcd client on the member of one pod and nothing else.

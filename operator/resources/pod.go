@@ -18,6 +18,9 @@ const (
 	// startSeconds is how long a member may replay its log before it is
 	// taken for hung.
 	startSeconds = 600
+	// leaveSeconds is how long a member that is being deleted goes on serving, so
+	// that no Service leads a new connection to one that has stopped to listen.
+	leaveSeconds = 2
 
 	settingsVolume = "members"
 )
@@ -67,6 +70,9 @@ func (b Builder) container() corev1.Container {
 			{Name: settingsVolume, MountPath: settingsDir, ReadOnly: true},
 		},
 		SecurityContext: containerSecurity(),
+		Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{
+			Sleep: &corev1.SleepAction{Seconds: leaveSeconds},
+		}},
 		// livez looks at the member only: a member that has lost its quorum is
 		// not ready, and a restart would not give it one.
 		StartupProbe:   probe("/livez", 1, 5, startSeconds),

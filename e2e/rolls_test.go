@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"context"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metastore.io/metastore/api/v1alpha1"
+)
+
+var _ = Describe("a change of the spec", Ordered, func() {
+	const replicas = 3
+	var (
+		namespace string
+		c         *cluster
+		k         *checker
+	)
+
+	BeforeAll(func(ctx context.Context) {
+		namespace = env.namespace(ctx)
+		c = createCluster(ctx, namespace, "rolls", v1alpha1.EngineRocksDB, replicas)
+		c.untilReady(ctx)
+		k = c.startChecker(ctx, "checked/", replicas)
+	}, NodeTimeout(readyTimeout))
+	JustAfterEach(func(ctx context.Context) { env.collectOnFailure(ctx, namespace) })
+
+	It("rolls resources, tuning, settings and pod template without a failed request", func(ctx context.Context) {
+		old := c.uids(ctx)
+		c.edit(ctx, func(object *v1alpha1.MetaStoreCluster) {
+			object.Spec.Resources.Limits[corev1.ResourceMemory] = resource.MustParse("640Mi")
+			object.Spec.RocksDB = &v1alpha1.RocksDBSpec{Profile: v1alpha1.RocksDBCustom, BloomBitsPerKey: ptr.To(int32(12))}
+			object.Spec.Server = &v1alpha1.ServerSpec{SnapshotCount: ptr.To(int64(20000))}
+			object.Spec.PodTemplate = &v1alpha1.PodTemplateOverlay{Metadata: &v1alpha1.PodMetadata{Labels: map[string]string{"team": "a"}}}
+		})
+		c.untilReady(ctx)
+		for name, uid := range c.uids(ctx) {
+			Expect(uid).NotTo(Equal(old[name]), "pod %s was not restarted", name)
+		}
+		k.expectNoFailure("a roll")
+		k.expectAllWatched(ctx)
+	}, NodeTimeout(5*time.Minute))
+})
+
+// edit changes the spec as `kubectl edit` does.
+func (c *cluster) edit(ctx context.Context, change func(*v1alpha1.MetaStoreCluster)) {
+	GinkgoHelper()
+	object, err := c.get(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	base := object.DeepCopy()
+	change(object)
+	Expect(env.client.Patch(ctx, object, client.MergeFrom(base))).To(Succeed())
+}
+
+// uids tells the pods that there are apart from those of other times.
+func (c *cluster) uids(ctx context.Context) map[string]types.UID {
+	GinkgoHelper()
+	pods, err := c.pods(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	out := map[string]types.UID{}
+	for _, pod := range pods {
+		out[pod.Name] = pod.UID
+	}
+	return out
+}
