@@ -13,8 +13,9 @@ import (
 	"metastore.io/metastore/server/state"
 )
 
-// newReplica makes member 1 of two, with a log and an engine of its own.
-func newReplica(t *testing.T) *Replica {
+// newReplica makes member 1, with a log of entries 2 and 3 and an engine of its own
+// that knows the voters and has applied neither.
+func newReplica(t *testing.T, voters ...uint64) *Replica {
 	t.Helper()
 	f := memdisk.New(1)
 	log, err := raftlog.Open(raftlog.Options{FS: f, Dir: "log", SegmentSizeBytes: 64 << 10})
@@ -29,13 +30,19 @@ func newReplica(t *testing.T) *Replica {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Bootstrap(7, []state.Member{{ID: 1}, {ID: 2}}); err != nil {
+	var members []state.Member
+	for _, id := range voters {
+		members = append(members, state.Member{ID: id})
+	}
+	if err := m.Bootstrap(7, members); err != nil {
 		t.Fatal(err)
 	}
-	one := uint64(1)
+	one, two, three := uint64(1), uint64(2), uint64(3)
 	group := raftlog.GroupID(testGroup)
 	err = log.Append([]raftlog.Write{{
 		Group: group, Reset: &raftlog.Position{Index: 1, Term: 1}, HardState: &raftpb.HardState{Term: &one, Commit: &one},
+	}, {
+		Group: group, Entries: []*raftpb.Entry{{Index: &two, Term: &one}, {Index: &three, Term: &one}},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +75,7 @@ func works(r *Replica) (appends []*Append) {
 // A leader whose removal takes effect while an append is under way gets the
 // log's answer as a member no more. That is no failure.
 func TestAppendDoneAfterRemoval(t *testing.T) {
-	r := newReplica(t)
+	r := newReplica(t, 1, 2)
 	if err := r.Campaign(); err != nil {
 		t.Fatal(err)
 	}

@@ -194,7 +194,7 @@ func (r *Replica) Step(m *raftpb.Message) error {
 		// what was acknowledged before it restarted. The asker asks again.
 		return nil
 	}
-	err := r.node.Step(m)
+	err := r.node.Step(r.ofOnlyVoter(m))
 	if errors.Is(err, raft.ErrProposalDropped) && m.GetType() == raftpb.MsgProp {
 		r.refuse(m.GetEntries())
 		return nil
@@ -266,19 +266,6 @@ func (r *Replica) Ready() (Work, bool) {
 	r.gate(&w)
 	r.publishStatus()
 	return w, true
-}
-
-// holdVotes has requests for votes wait until the term that they are for is
-// durable here. Raft lets them go at once and only counts this member's own vote
-// when it is durable; but the others' votes may be enough. The leader that they
-// make could forget its term when the power fails, ask for the same term again,
-// get the same votes, and fill it with other entries.
-func (r *Replica) holdVotes(w *Work, votes []*raftpb.Message) {
-	if len(votes) == 0 {
-		return
-	}
-	r.needAppend(w)
-	w.Append.responses = slices.Concat(w.Append.responses, votes)
 }
 
 // needAppend gives work an append, with the present hard state, that has none.

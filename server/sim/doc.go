@@ -50,14 +50,6 @@
 // package raftlog cannot tell that from a torn write. RocksDB's files are not
 // simulated.
 //
-// # Known and open
-//
-// Seed 65603880240997: of two voters one is to be removed, and is elected. It
-// commits its own removal and has entries of its own behind it. The other is
-// killed before it hears of the commit and comes back: the removed one refuses
-// it for its shorter log and may not stand itself. What is committed is durable
-// on the one that stays, but it cannot lead.
-//
 // # Track record
 //
 // Defects that simulation found in the server, and what keeps each away:
@@ -81,4 +73,7 @@
 //	a candidate's own disk stood still, the others' votes made it    replica.holdVotes
 //	  leader; without power it forgot its term, won it once more,
 //	  and committed other entries in the places of the first ones
+//	of two voters, one was removed, led, and committed that with     replica.ofOnlyVoter
+//	  entries of its own behind it; the other did not hear of the
+//	  commit, and was refused for its shorter log for ever
 package sim
