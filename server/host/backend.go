@@ -201,12 +201,11 @@ func (h *Host) Unreachable(id uint64) {
 	})
 }
 
-// IsRemoved tells whether a member was removed for ever.
-func (h *Host) IsRemoved(id uint64) bool { return h.machine.Load().Removed(id) }
+// Refuses tells whether a member was removed for ever.
+func (h *Host) Refuses(id uint64) bool { return replica.TellsRemoved(h.machine.Load(), h.c.ID, id) }
 
 // RemovedByPeers takes a peer's word that this member was removed. Until then a
-// removed member stays and votes: the others may need it to learn that its
-// removal was committed.
+// removed member stays and votes, see replica.TellsRemoved.
 func (h *Host) RemovedByPeers() {
 	h.removed.Do(func() {
 		h.c.Logger.Warn("this member was removed from the cluster", "member", fmt.Sprintf("%x", h.c.ID))

@@ -31,7 +31,7 @@ func (h *Host) ChangeMembers(ctx context.Context, c state.MemberChange) ([]state
 	// The leader has applied it; the caller's next call may come here. A round
 	// of reads would be too much: the members after the change may be no quorum
 	// yet, as when one member alone gets a second that is still to be started.
-	if err := h.awaitApplied(ctx, a.Index); err != nil && !h.IsRemoved(h.c.ID) {
+	if err := h.awaitApplied(ctx, a.Index); err != nil && !h.machine.Load().Removed(h.c.ID) {
 		return nil, err
 	}
 	return a.Members, nil

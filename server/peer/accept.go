@@ -36,7 +36,7 @@ func (t *Transport) checked(next func(http.ResponseWriter, *http.Request, uint64
 			http.Error(w, fmt.Sprintf("this is cluster %x, not %x", t.c.ClusterID, cluster), http.StatusPreconditionFailed)
 		case to != t.c.ID:
 			http.Error(w, fmt.Sprintf("this is member %x, not %x", t.c.ID, to), http.StatusPreconditionFailed)
-		case t.c.Handler.IsRemoved(from):
+		case t.c.Handler.Refuses(from):
 			http.Error(w, fmt.Sprintf("member %x was removed", from), http.StatusGone)
 		default:
 			next(w, r, from)
@@ -111,7 +111,7 @@ func (t *Transport) receive(conn net.Conn, r *bufio.Reader, from uint64) error {
 		if err != nil {
 			return err
 		}
-		if t.c.Handler.IsRemoved(from) {
+		if t.c.Handler.Refuses(from) {
 			return ErrRemoved // it hears so when it connects again
 		}
 		if m == nil {

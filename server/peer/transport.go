@@ -59,8 +59,8 @@ type Handler interface {
 	Call(ctx context.Context, kind string, body []byte) ([]byte, error)
 	// Unreachable tells that messages to a peer were lost.
 	Unreachable(id uint64)
-	// IsRemoved tells whether a member was removed for ever.
-	IsRemoved(id uint64) bool
+	// Refuses tells whether a member is to be told that it was removed for ever.
+	Refuses(id uint64) bool
 	// RemovedByPeers tells that a peer says that this member was removed.
 	RemovedByPeers()
 }

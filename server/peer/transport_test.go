@@ -53,7 +53,7 @@ func (s *side) Call(_ context.Context, kind string, body []byte) ([]byte, error)
 
 func (s *side) Unreachable(uint64) {}
 
-func (s *side) IsRemoved(id uint64) bool {
+func (s *side) Refuses(id uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.removed[id]

@@ -6,6 +6,8 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"metastore.io/metastore/server/state"
 )
 
 // holdVotes has requests for votes wait until the term that they are for is
@@ -39,4 +41,12 @@ func (r *Replica) ofOnlyVoter(m *raftpb.Message) *raftpb.Message {
 	m = proto.CloneOf(m)
 	m.LogTerm, m.Index = m.Term, proto.Uint64(math.MaxUint64)
 	return m
+}
+
+// TellsRemoved tells whether a member has to say to another that it was removed,
+// whereupon that one leaves. Until then it stays and votes, since the voters may
+// need it to learn that its removal is committed. A voter knows it durably, see
+// gate; a learner may be ahead of the only voter that stays.
+func TellsRemoved(m *state.Machine, id, other uint64) bool {
+	return m.Removed(other) && slices.Contains(m.ConfState().Voters, id)
 }

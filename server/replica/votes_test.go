@@ -101,3 +101,27 @@ func sent(t *testing.T, r *Replica) (messages []*raftpb.Message) {
 	}
 	return messages
 }
+
+// A member leaves on the word of a voter, which knows durably that the removal is
+// committed, and not of a learner or of one that was removed as well.
+func TestOnlyVotersTellWhoWasRemoved(t *testing.T) {
+	m := newReplica(t, 1, 2, 3).storage.machine.Load()
+	changes := []state.MemberChange{
+		{Kind: state.AddLearner, Member: state.Member{ID: 4}},
+		{Kind: state.Remove, Member: state.Member{ID: 2}},
+		{Kind: state.Remove, Member: state.Member{ID: 1}},
+	}
+	for i := range changes {
+		if _, err := m.Apply([]state.Entry{{Index: uint64(i) + 2, Term: 1, Change: &changes[i]}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for id, want := range map[uint64]bool{1: false, 2: false, 3: true, 4: false} {
+		if got := TellsRemoved(m, id, 1); got != want {
+			t.Errorf("%d tells 1 that it was removed: %v", id, got)
+		}
+	}
+	if TellsRemoved(m, 3, 4) {
+		t.Error("a member that stays is told that it was removed")
+	}
+}

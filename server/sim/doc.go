@@ -76,4 +76,6 @@
 //	of two voters, one was removed, led, and committed that with     replica.ofOnlyVoter
 //	  entries of its own behind it; the other did not hear of the
 //	  commit, and was refused for its shorter log for ever
+//	of two voters, the removed one left on the word of a learner;    replica.TellsRemoved
+//	  the other lost power before it knew that this was committed
 package sim

@@ -84,7 +84,7 @@ func (w *world) deliver(from, to uint64, b []byte) {
 		return
 	}
 	r := target.process
-	if r.machine.Load().Removed(from) {
+	if replica.TellsRemoved(r.machine.Load(), to, from) {
 		// A peer answers who was removed, and that member stops for good.
 		if s := w.member(from); s != nil && s.process != nil {
 			s.process.removedByPeers()

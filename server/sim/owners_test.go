@@ -229,13 +229,13 @@ func termsOf(entries *replica.Apply) (terms []uint64) {
 }
 
 // leave is the transport's part of leaving: a member that was removed stays
-// until a peer that knows of it refuses its connection.
+// until a voter that knows of it refuses its connection.
 func (r *process) leave() {
 	if !r.machine.Load().Removed(r.m.id) {
 		return
 	}
 	for _, m := range r.w.members {
-		if m != r.m && m.process != nil && r.w.connected(r.m.id, m.id) && m.process.machine.Load().Removed(r.m.id) {
+		if m != r.m && m.process != nil && r.w.connected(r.m.id, m.id) && replica.TellsRemoved(m.process.machine.Load(), m.id, r.m.id) {
 			r.removedByPeers()
 			return
 		}
