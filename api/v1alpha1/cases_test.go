@@ -113,6 +113,13 @@ var creations = []createCase{
 	{"revisions with a unit", lines("server: {autoCompaction: {mode: Revision, retention: 1h}}"),
 		lines("autoCompaction.retention is 1h; allowed with mode Revision is a number of revisions")},
 
+	{"repair", lines("repair: {mode: Manual, gracePeriod: 1m30s, lostNode: Replace, quorumLoss: Recover}"), nil},
+	{"no grace at all", lines("repair: {gracePeriod: 0s}"), lines("repair.gracePeriod is 0s; allowed is a duration such as 30s or 5m, of 1s to 24h")},
+	{"grace without a unit", lines("repair: {gracePeriod: '30'}"), lines("repair.gracePeriod is 30; allowed is a duration")},
+	{"unknown repair", lines("repair: {mode: Never}"), lines("repair.mode", `"Never"`)},
+	{"unknown policy of nodes", lines("repair: {lostNode: Forget}"), lines("repair.lostNode", `"Forget"`)},
+	{"unknown policy of the quorum", lines("repair: {quorumLoss: Force}"), lines("repair.quorumLoss", `"Force"`)},
+
 	{"pod template", lines("podTemplate: {metadata: {labels: {team: a}, annotations: {b: c}}, spec: {nodeSelector: {disk: ssd}, " +
 		"tolerations: [{key: a, operator: Exists}], topologySpreadConstraints: [], priorityClassName: high, serviceAccountName: s, " +
 		"imagePullSecrets: [{name: p}], terminationGracePeriodSeconds: 5, affinity: {podAntiAffinity: {}}, " +

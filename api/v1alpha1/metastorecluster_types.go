@@ -113,6 +113,11 @@ type MetaStoreClusterSpec struct {
 	// +optional
 	Server *ServerSpec `json:"server,omitempty"`
 
+	// Repair says what the operator does by itself when something is lost.
+	//
+	// +optional
+	Repair *RepairSpec `json:"repair,omitempty"`
+
 	// PodTemplate is laid over the pods that the operator makes.
 	//
 	// +optional

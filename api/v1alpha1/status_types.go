@@ -34,6 +34,7 @@ const (
 	OperationUpgrade     OperationType = "Upgrade"
 	OperationGrowStorage OperationType = "GrowStorage"
 	OperationDelete      OperationType = "Delete"
+	OperationRecover     OperationType = "RecoverQuorum"
 )
 
 // Health is what the operator knows of a member.
@@ -110,6 +111,11 @@ type MetaStoreClusterStatus struct {
 	//
 	// +optional
 	EffectiveTuning *EffectiveTuning `json:"effectiveTuning,omitempty"`
+
+	// Recovery tells of the last recovery from a lost quorum.
+	//
+	// +optional
+	Recovery *RecoveryStatus `json:"recovery,omitempty"`
 
 	// +optional
 	// +listType=map

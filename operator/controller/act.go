@@ -53,7 +53,9 @@ func (r *Reconciler) take(ctx context.Context, o *observation, s plan.Step) erro
 		return r.delete(ctx, o.set, client.PropagationPolicy(metav1.DeletePropagationOrphan))
 	case plan.DeletePod, plan.ForceDeletePod:
 		return r.deletePod(ctx, o, s)
-	case plan.GrowVolume, plan.RecordMember, plan.DeleteVolume:
+	case plan.DropConfirmation:
+		return r.dropConfirmation(ctx, o)
+	case plan.GrowVolume, plan.RecordMember, plan.DeleteVolume, plan.MarkSurvivor, plan.EndRecovery:
 		return r.changeClaim(ctx, o, s)
 	}
 	return r.changeMembers(ctx, o, s)
@@ -79,6 +81,14 @@ func (r *Reconciler) changeClaim(ctx context.Context, o *observation, s plan.Ste
 		return r.patchClaim(ctx, claim, growth(o))
 	case s.Action == plan.RecordMember:
 		return r.patchClaim(ctx, claim, identity(o, s))
+	case s.Action == plan.EndRecovery:
+		return r.patchClaim(ctx, claim, annotate(annotationRecovery, nil))
+	case s.Action == plan.MarkSurvivor:
+		mark, err := o.survivorMark(s)
+		if err != nil {
+			return err
+		}
+		return r.patchClaim(ctx, claim, mark)
 	}
 	return r.delete(ctx, claim)
 }
@@ -175,7 +185,7 @@ func (r *Reconciler) removeMember(ctx context.Context, o *observation, s plan.St
 			return errMoved
 		case err != nil:
 			return fmt.Errorf("look at pod %s again: %w", p.Name, err)
-		case live.UID != p.UID || podFacts(live).ExitCode != podFacts(p).ExitCode:
+		case live.UID != p.UID || podFacts(live).ExitCode != podFacts(p).ExitCode || podFacts(live).Ready:
 			return errMoved
 		}
 	}

@@ -33,7 +33,7 @@ import (
 	"metastore.io/metastore/operator/plan"
 )
 
-// +kubebuilder:rbac:groups=metastore.io,resources=metastoreclusters,verbs=get;list;watch
+// +kubebuilder:rbac:groups=metastore.io,resources=metastoreclusters,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=metastore.io,resources=metastoreclusters/status,verbs=get;patch
 // +kubebuilder:rbac:groups=metastore.io,resources=metastoreclusters/finalizers,verbs=update
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch;delete
@@ -41,7 +41,8 @@ import (
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;delete
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;patch;delete
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list
+// +kubebuilder:rbac:groups="",resources=persistentvolumes,verbs=get
 // +kubebuilder:rbac:groups=storage.k8s.io,resources=storageclasses,verbs=get
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 

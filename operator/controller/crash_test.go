@@ -9,12 +9,10 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
-	"metastore.io/metastore/api/v1alpha1"
 	"metastore.io/metastore/operator/member"
 )
 
@@ -131,50 +129,4 @@ func (f *fixture) passUntilReady() []string {
 		return fmt.Sprintf("status %+v\nchanges %v\ndied after %v", f.cluster().Status, f.fake.Changes(), died)
 	})
 	return died
-}
-
-// The operator dies after every single call that changes something, and the
-// result is what an operator that lives would have made of it: the same changes
-// of the membership, once each and in the same order.
-var _ = DescribeTable("An operator that dies after each call", func(ctx SpecContext, from int32, change func(*fixture), changes []string, calls ...string) {
-	f := newFixture(ctx)
-	f.create(from)
-	f.passUntilReady()
-	before := len(f.fake.Changes())
-	change(f)
-	died := f.passUntilReady()
-	Expect(f.fake.Changes()[before:]).To(Equal(changes))
-	for _, call := range calls {
-		Expect(died).To(ContainElement(HavePrefix(call)), "the table promises a crash there")
-	}
-},
-	Entry("scaling out", int32(1), func(f *fixture) { f.scale(3) },
-		[]string{"add x-1", "promote x-1", "add x-2", "promote x-2"},
-		"add http://x-1", "patch x-members", "patch x", "patch data-x-1", "promote", "add http://x-2", "patch data-x-2", "status"),
-	Entry("scaling in", int32(3), func(f *fixture) { f.scale(1) },
-		[]string{"remove x-2", "remove x-1"},
-		"remove", "patch x-members", "patch x", "delete data-x-2", "delete data-x-1", "status"),
-	Entry("replacing a member", int32(3), func(f *fixture) {
-		f.fake.Wipe(string(f.claims()["data-x-1"].UID))
-		f.fake.Stop("x-1")
-		awaitUnready(f, "x-1")
-	},
-		[]string{"remove x-1", "add x-1", "promote x-1"},
-		"remove", "patch x-members", "delete data-x-1", "add http://x-1", "delete x-1", "patch data-x-1", "promote"),
-	Entry("rolling a change", int32(3), func(f *fixture) {
-		f.edit(func(c *v1alpha1.MetaStoreCluster) {
-			c.Spec.Server = &v1alpha1.ServerSpec{SnapshotCount: ptr.To(int64(7000))}
-		})
-	},
-		[]string{"move x-1"},
-		"patch x", "delete x-2", "delete x-1", "move", "delete x-0"),
-)
-
-// awaitUnready waits until the kubelet has told of a failure; the cluster would
-// pass for settled before.
-func awaitUnready(f *fixture, pod string) {
-	Eventually(func() bool {
-		p := f.pods()[pod]
-		return podFacts(&p).ExitCode != 0
-	}).WithTimeout(patience).Should(BeTrue())
 }

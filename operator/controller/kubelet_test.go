@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -39,7 +40,7 @@ type kubelet struct {
 	// fakes are the clusters, by namespace and name.
 	fakes map[string]*member.Fake
 	// held are pods that the kubelet leaves alone, as one on a silent node.
-	held map[string]bool
+	held map[types.UID]bool
 }
 
 // fake returns the members of a cluster, made when they are first asked for:
@@ -54,20 +55,20 @@ func (k *kubelet) fake(namespace, cluster string) *member.Fake {
 	return k.fakes[key]
 }
 
-func (k *kubelet) hold(namespace, pod string, on bool) {
+func (k *kubelet) hold(pod *corev1.Pod, on bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.held[namespace+"/"+pod] = on
+	k.held[pod.UID] = on
 }
 
-func (k *kubelet) holds(namespace, pod string) bool {
+func (k *kubelet) holds(pod *corev1.Pod) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.held[namespace+"/"+pod]
+	return k.held[pod.UID]
 }
 
 func startKubelet() *kubelet {
-	k := &kubelet{fakes: map[string]*member.Fake{}, held: map[string]bool{}}
+	k := &kubelet{fakes: map[string]*member.Fake{}, held: map[types.UID]bool{}}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"},
 	})
@@ -92,7 +93,7 @@ func (k *kubelet) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 	if err := k.client.Get(ctx, req.NamespacedName, pod); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if k.holds(pod.Namespace, pod.Name) {
+	if k.holds(pod) {
 		return again, nil
 	}
 	cluster := pod.Labels[labelInstance]
@@ -147,6 +148,7 @@ func (k *kubelet) startServer(ctx context.Context, fake *member.Fake, pod *corev
 	var file struct {
 		State string `json:"initial-cluster-state"`
 		Peer  string `json:"initial-advertise-peer-urls"`
+		Force string `json:"force-new-cluster-once"`
 	}
 	text, ok := settings.Data[pod.Name+".yaml"]
 	if !ok {
@@ -155,7 +157,7 @@ func (k *kubelet) startServer(ctx context.Context, fake *member.Fake, pod *corev
 	if err := yaml.Unmarshal([]byte(text), &file); err != nil {
 		return member.ExitOther, err
 	}
-	return fake.Start(pod.Name, volume, file.Peer, file.State == "new"), nil
+	return fake.Start(pod.Name, volume, file.Peer, file.State == "new", file.Force), nil
 }
 
 // tell writes the pod's status when it has changed.

@@ -242,7 +242,7 @@ var _ = Describe("A cluster", func() {
 		f.create(1)
 		f.awaitReady()
 		old := f.pods()["x-0"]
-		nodes.hold(f.namespace, "x-0", true)
+		nodes.hold(&old, true)
 		Expect(kube.Delete(ctx, &old)).To(Succeed())
 		Consistently(func() types.UID { p := f.pods()["x-0"]; return p.UID }).WithTimeout(time.Second).Should(Equal(old.UID))
 		moved := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName}}
@@ -255,7 +255,6 @@ var _ = Describe("A cluster", func() {
 			g.Expect(f.pods()["x-0"].UID).NotTo(Equal(old.UID))
 		}).WithTimeout(patience).Should(Succeed())
 		Expect(kube.Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName}})).To(Succeed())
-		nodes.hold(f.namespace, "x-0", false)
 		f.awaitReady()
 	})
 })

@@ -59,6 +59,7 @@ func (o *observation) newStatus(d plan.Decision, actErr error) v1alpha1.MetaStor
 		Version:            o.oldestVersion(old.Version),
 		Members:            o.memberStatuses(),
 		Operation:          o.operationStatus(d),
+		Recovery:           o.recoveryStatus(),
 	}
 	if o.invalid == nil {
 		s.EffectiveTuning = o.tuning.DeepCopy()

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	"metastore.io/metastore/api/v1alpha1"
 	"metastore.io/metastore/operator/plan"
 	"metastore.io/metastore/operator/resources"
 )
@@ -22,7 +23,7 @@ func (r *Reconciler) makeWorld(ctx context.Context, o *observation) error {
 	c := o.cluster
 	o.world = plan.World{
 		Now: o.now, Limits: r.Limits, Deleting: c.DeletionTimestamp != nil,
-		Spec: plan.Spec{Replicas: int(c.Spec.Replicas), VolumeBytes: c.Spec.Storage.Size.Value()},
+		Spec: plan.Spec{Replicas: int(c.Spec.Replicas), VolumeBytes: c.Spec.Storage.Size.Value(), Repair: repairSpec(c.Spec.Repair)},
 		Pods: map[int]plan.Pod{}, Volumes: map[int]plan.Volume{},
 		ListKnown: o.view.ListErr == nil && len(o.view.Members) > 0,
 		Operation: o.lastOperation(),
@@ -46,10 +47,30 @@ func (r *Reconciler) makeWorld(ctx context.Context, o *observation) error {
 		if err != nil {
 			return fmt.Errorf("get storage class of %s: %w", claim.Name, err)
 		}
+		if !w.Pods[ordinal].Ready {
+			if f.NodeGone, err = r.boundToLostNode(ctx, claim); err != nil {
+				return fmt.Errorf("get the volume of %s: %w", claim.Name, err)
+			}
+		}
 		w.Volumes[ordinal] = f
 	}
 	w.Bootstrapped = o.bootstrapped()
+	o.recoveryFacts()
 	return r.compare(ctx, o)
+}
+
+func repairSpec(s *v1alpha1.RepairSpec) plan.Repair {
+	if s == nil {
+		return plan.Repair{}
+	}
+	r := plan.Repair{
+		Manual: s.Mode == v1alpha1.RepairManual, ReplaceLost: s.LostNode == v1alpha1.LostNodeReplace,
+		RecoverQuorum: s.QuorumLoss == v1alpha1.QuorumLossRecover,
+	}
+	if s.GracePeriod != nil {
+		r.Grace = s.GracePeriod.Duration
+	}
+	return r
 }
 
 // bootstrapped finds any trace of the cluster having served: a member that
@@ -141,12 +162,12 @@ func (r *Reconciler) builder(o *observation) resources.Builder {
 // gives; while the membership is unknown the written ones are kept.
 func (r *Reconciler) wantedSettings(o *observation) *corev1.ConfigMap {
 	entries, ok := plan.Entries(o.world)
-	if written := o.writtenEntries(); !ok && len(written) > 0 {
+	if written := o.writtenEntries(); !ok && len(written) > 0 && o.world.Forcing == "" {
 		entries = written
 	}
 	members := make([]resources.MemberConfig, 0, len(entries))
 	for _, e := range entries {
-		members = append(members, resources.MemberConfig{Ordinal: e.Ordinal, New: e.New, Peers: e.Peers})
+		members = append(members, resources.MemberConfig{Ordinal: e.Ordinal, New: e.New, Peers: e.Peers, Force: e.Force})
 	}
 	return stamped(r.builder(o).Members(members))
 }
@@ -162,11 +183,12 @@ func (o *observation) writtenEntries() []plan.Entry {
 		var file struct {
 			Cluster string `json:"initial-cluster"`
 			State   string `json:"initial-cluster-state"`
+			Force   string `json:"force-new-cluster-once"`
 		}
 		if !ok || yaml.Unmarshal([]byte(o.settings.Data[key]), &file) != nil {
 			continue
 		}
-		e := plan.Entry{Ordinal: ordinal, New: file.State == "new"}
+		e := plan.Entry{Ordinal: ordinal, New: file.State == "new", Force: file.Force}
 		for _, peer := range strings.Split(file.Cluster, ",") {
 			name, _, _ := strings.Cut(peer, "=")
 			if p, ok := resources.Ordinal(o.cluster.Name, name); ok {

@@ -153,7 +153,7 @@ func (f *fixture) awaitReady() {
 // reconciler is one operator's worth of state, with clocks made for tests.
 func (f *fixture) reconciler(c client.Client, live client.Reader, access member.Access) *Reconciler {
 	limits := plan.DefaultLimits()
-	limits.RepairGrace, limits.RepairInterval = 200*time.Millisecond, 0
+	limits.RepairGrace, limits.LostGrace, limits.RepairInterval = 200*time.Millisecond, 200*time.Millisecond, 0
 	return &Reconciler{
 		Client: c, Live: live, Events: f.events, ServerImage: "registry.test/metastore:1", Limits: limits, Now: time.Now,
 		Members: func(*v1alpha1.MetaStoreCluster) member.Access { return access },

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 )
 
 // Options bound what a call may cost.
@@ -77,7 +80,7 @@ func (e *Etcd) ask(ctx context.Context, endpoint string) answer {
 	defer c.Close()
 	var a answer
 	var wg sync.WaitGroup
-	wg.Go(func() { a.status, a.statusErr = status(ctx, c, endpoint) })
+	wg.Go(func() { a.status, a.statusErr = status(ctx, c) })
 	wg.Go(func() { a.members, a.listErr = list(ctx, c) })
 	wg.Wait()
 	return a
@@ -196,8 +199,15 @@ func (e *Etcd) dial(ctx context.Context, endpoints ...string) (*clientv3.Client,
 	return c, nil
 }
 
-func status(ctx context.Context, c *clientv3.Client, endpoint string) (Status, error) {
-	r, err := c.Status(ctx, endpoint)
+// What a member's status has in its header beside etcd's fields.
+const (
+	headerLogIndex = "metastore-log-index"
+	headerLogTerm  = "metastore-log-term"
+)
+
+func status(ctx context.Context, c *clientv3.Client) (Status, error) {
+	var header metadata.MD
+	r, err := pb.NewMaintenanceClient(c.ActiveConnection()).Status(ctx, &pb.StatusRequest{}, grpc.Header(&header))
 	if err != nil {
 		return Status{}, fmt.Errorf("status: %w", err)
 	}
@@ -210,9 +220,20 @@ func status(ctx context.Context, c *clientv3.Client, endpoint string) (Status, e
 		RaftIndex:    r.RaftIndex,
 		AppliedIndex: r.RaftAppliedIndex,
 		RaftTerm:     r.RaftTerm,
+		LogTerm:      number(header, headerLogTerm),
+		LogIndex:     number(header, headerLogIndex),
 		DBSizeBytes:  r.DbSize,
 		Errors:       r.Errors,
 	}, nil
+}
+
+func number(header metadata.MD, name string) uint64 {
+	for _, text := range header.Get(name) {
+		if n, err := strconv.ParseUint(text, 10, 64); err == nil {
+			return n
+		}
+	}
+	return 0
 }
 
 func list(ctx context.Context, c *clientv3.Client) ([]Member, error) {

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 )
 
 // TestMain also looks for goroutines that nobody ends.
@@ -32,7 +33,7 @@ func (s *server) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusRes
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	return s.status, nil
+	return s.status, grpc.SetHeader(ctx, metadata.Pairs(headerLogIndex, "31", headerLogTerm, "3"))
 }
 
 func (s *server) MemberList(_ context.Context, r *pb.MemberListRequest) (*pb.MemberListResponse, error) {
@@ -87,7 +88,7 @@ func TestLookTakesTheListOfTheMemberFurthestAhead(t *testing.T) {
 	if v.ListErr != nil || len(v.Members) != 2 || v.Members[0].ID != 1 || !v.Members[1].Learner {
 		t.Fatalf("members %+v, %v", v.Members, v.ListErr)
 	}
-	if len(v.Status) != 3 || v.Status[cut].ID != 3 || v.Status[cut].AppliedIndex != 30 || v.Status[cut].ClusterID != 0xc {
+	if len(v.Status) != 3 || v.Status[cut].ID != 3 || v.Status[cut].AppliedIndex != 30 || v.Status[cut].ClusterID != 0xc || v.Status[cut].LogIndex != 31 || v.Status[cut].LogTerm != 3 {
 		t.Fatalf("status %+v, errors %v", v.Status, v.Errs)
 	}
 }

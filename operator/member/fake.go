@@ -30,6 +30,8 @@ type Fake struct {
 	// running is the process of a pod: its member, 0 while it is not serving.
 	running map[string]ID
 	applied map[ID]uint64
+	// forced is the word of the last recovery that a volume was started with.
+	forced  map[string]string
 	lagging map[string]bool
 	fail    func(call string) error
 	changes []string
@@ -53,20 +55,25 @@ func NewFake() *Fake {
 	return &Fake{
 		clusterID: 0xc1, nextID: 0x10, committed: 5,
 		members: map[ID]*Member{}, removed: map[ID]bool{}, disks: map[string]ID{},
-		running: map[string]ID{}, applied: map[ID]uint64{}, lagging: map[string]bool{},
+		running: map[string]ID{}, forced: map[string]string{}, applied: map[ID]uint64{}, lagging: map[string]bool{},
 	}
 }
 
 // Start is what a server process does at its start: pod is its name, volume the
 // identity of its data volume, peerURL its own address, seed whether its
-// settings tell it to begin a new cluster.
-func (f *Fake) Start(pod, volume, peerURL string, seed bool) Exit {
+// settings tell it to begin a new cluster, and force the word with which they
+// tell it to forget all others.
+func (f *Fake) Start(pod, volume, peerURL string, seed bool, force string) Exit {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if id, ok := f.disks[volume]; ok {
 		m := f.members[id]
 		if m == nil || f.removed[id] {
 			return ExitForeign
+		}
+		if force != "" && f.forced[volume] != force {
+			f.forced[volume] = force
+			f.forget(m)
 		}
 		return f.serve(pod, m)
 	}
@@ -78,14 +85,30 @@ func (f *Fake) Start(pod, volume, peerURL string, seed bool) Exit {
 	}
 	m := f.byPeer(peerURL)
 	switch {
-	case m == nil || !f.quorum():
+	case m == nil || len(f.running) == 0:
 		return ExitOther
 	case m.Name != "":
-		return ExitEmpty
+		return ExitEmpty // any member that runs tells so
+	case !f.quorum():
+		return ExitOther
 	}
 	f.disks[volume] = m.ID
 	m.Name = pod
 	return f.serve(pod, m)
+}
+
+// forget makes a member the only one; what it did not have is gone.
+func (f *Fake) forget(survivor *Member) {
+	for id := range f.members {
+		if id != survivor.ID {
+			delete(f.members, id)
+			f.removed[id] = true
+		}
+	}
+	survivor.Learner = false
+	f.committed = f.applied[survivor.ID] + 1
+	f.note("force %s", survivor.Name)
+	f.elect()
 }
 
 // Stop ends the process of a pod; its data stays.
@@ -291,6 +314,7 @@ func (f *Fake) status(pod string) (Status, error) {
 	return Status{
 		ID: id, ClusterID: f.clusterID, Leader: f.leader, Learner: m.Learner, Version: "3.7.3",
 		RaftIndex: f.committed, AppliedIndex: f.applied[id], RaftTerm: 2, DBSizeBytes: 4096,
+		LogTerm: 2, LogIndex: f.applied[id],
 	}, nil
 }
 

@@ -13,10 +13,10 @@ const (
 
 func TestFakeKeepsTheRulesOfMembership(t *testing.T) {
 	f := NewFake()
-	if got := f.Start("x-1", "v1", peer1, false); got != ExitOther {
+	if got := f.Start("x-1", "v1", peer1, false, ""); got != ExitOther {
 		t.Fatalf("a joiner without a cluster: %d", got)
 	}
-	f.Start("x-0", "v0", peer0, true)
+	f.Start("x-0", "v0", peer0, true, "")
 	id, err := f.AddLearner(t.Context(), nil, peer1)
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +24,7 @@ func TestFakeKeepsTheRulesOfMembership(t *testing.T) {
 	if err := f.Promote(t.Context(), nil, id); !errors.Is(err, ErrNotReady) {
 		t.Errorf("promoted before it started: %v", err)
 	}
-	if got := f.Start("x-1", "v1", peer1, false); got != Running {
+	if got := f.Start("x-1", "v1", peer1, false, ""); got != Running {
 		t.Fatalf("the learner: %d", got)
 	}
 	if err := f.Promote(t.Context(), nil, id); err != nil {
@@ -41,9 +41,9 @@ func TestFakeKeepsTheRulesOfMembership(t *testing.T) {
 
 func TestFakeNeverTakesAnIdentityBack(t *testing.T) {
 	f := NewFake()
-	f.Start("x-0", "v0", peer0, true)
+	f.Start("x-0", "v0", peer0, true, "")
 	id, _ := f.AddLearner(t.Context(), nil, peer1)
-	f.Start("x-1", "v1", peer1, false)
+	f.Start("x-1", "v1", peer1, false, "")
 	if err := f.Remove(t.Context(), nil, id); err != nil {
 		t.Fatal(err)
 	}
@@ -51,15 +51,15 @@ func TestFakeNeverTakesAnIdentityBack(t *testing.T) {
 	if _, err := f.AddLearner(t.Context(), nil, peer1); err != nil {
 		t.Fatal(err)
 	}
-	if got := f.Start("x-1", "v1", peer1, false); got != ExitForeign {
+	if got := f.Start("x-1", "v1", peer1, false, ""); got != ExitForeign {
 		t.Errorf("a removed member's data was started: %d", got)
 	}
-	if got := f.Start("x-1", "v2", peer1, false); got != Running {
+	if got := f.Start("x-1", "v2", peer1, false, ""); got != Running {
 		t.Errorf("an empty volume: %d", got)
 	}
 	f.Wipe("v2")
 	f.Stop("x-1")
-	if got := f.Start("x-1", "v2", peer1, false); got != ExitEmpty {
+	if got := f.Start("x-1", "v2", peer1, false, ""); got != ExitEmpty {
 		t.Errorf("a wiped volume: %d", got)
 	}
 }

@@ -49,7 +49,10 @@ type Status struct {
 	// AppliedIndex never exceeds RaftIndex.
 	AppliedIndex uint64
 	RaftTerm     uint64
-	DBSizeBytes  int64
+	// LogTerm and LogIndex are the last entry of the member's log; 0 where the
+	// server does not tell.
+	LogTerm, LogIndex uint64
+	DBSizeBytes       int64
 	// Errors are the alarms and faults that the member reports.
 	Errors []string
 }

@@ -42,6 +42,13 @@ const (
 	ForceDeletePod Action = "ForceDeletePod"
 	// DeleteVolume gives up the data of an ordinal that has no member.
 	DeleteVolume Action = "DeleteVolume"
+	// MarkSurvivor writes to a claim that the cluster begins anew from it, with the
+	// evidence.
+	MarkSurvivor Action = "MarkSurvivor"
+	// EndRecovery takes that mark away.
+	EndRecovery Action = "EndRecovery"
+	// DropConfirmation takes away the cluster's permission to begin anew.
+	DropConfirmation Action = "DropConfirmation"
 )
 
 // Operations group the steps that serve one purpose. Three are the planner's
@@ -58,6 +65,7 @@ const (
 	scaleOut                          = v1alpha1.OperationScaleOut
 	scaleIn                           = v1alpha1.OperationScaleIn
 	growing                           = v1alpha1.OperationGrowStorage
+	recovering                        = v1alpha1.OperationRecover
 )
 
 // Step is one change. Fields that its action does not need are zero; Ordinal is
@@ -132,6 +140,7 @@ const (
 	ReasonFormatTooNew    = "DataFormatTooNew"
 	ReasonDataLocked      = "DataLocked"
 	ReasonNodeLost        = "NodeLost"
+	ReasonVolumeFull      = "VolumeFull"
 	ReasonMemberStarting  = "MemberStarting"
 	ReasonMemberUnhealthy = "MemberUnhealthy"
 )
@@ -143,6 +152,7 @@ const (
 	exitFormatNewer = 5
 	exitDataLocked  = 6
 	exitDataCorrupt = 7
+	exitVolumeFull  = 9
 )
 
 func act(op v1alpha1.OperationType, ordinal int, s Step, reason, format string, args ...any) *Decision {

@@ -12,6 +12,8 @@ type Entry struct {
 	New bool
 	// Peers are the ordinals of all members, itself included, in order.
 	Peers []int
+	// Force is the word of a recovery: the member forgets all others, once.
+	Force string
 }
 
 // Entries gives the start-up settings of every member. ok is false when the
@@ -19,6 +21,9 @@ type Entry struct {
 // entries returned are for the case that nothing is.
 func Entries(w World) (entries []Entry, ok bool) {
 	switch {
+	case w.Recovery != nil && !w.ListKnown:
+		s := w.Recovery.Ordinal
+		return []Entry{{Ordinal: s, Peers: []int{s}, Force: w.Recovery.Word}}, true
 	case !w.Bootstrapped:
 		return []Entry{{Ordinal: 0, New: true, Peers: []int{0}}}, true
 	case !w.ListKnown:

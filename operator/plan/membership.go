@@ -37,6 +37,9 @@ func (w *World) clear(ordinal int) *Decision {
 	case hasVolume && !v.Terminating:
 		return act(replace, ordinal, step(DeleteVolume, ordinal), "MemberRemoved",
 			"the volume of ordinal %d holds a removed member's data", ordinal)
+	case hasPod && p.Terminating && (p.NodeDown || p.NodeGone):
+		return act(replace, ordinal, step(ForceDeletePod, ordinal), ReasonNodeLost,
+			"pod %d ends on a node that is silent, and its member was removed", ordinal)
 	case hasVolume && hasPod && !p.Terminating:
 		return act(replace, ordinal, step(DeletePod, ordinal), "VolumeGivenUp",
 			"pod %d holds the volume that is being replaced", ordinal)
@@ -132,7 +135,10 @@ func (w *World) learner(m Member) *Decision {
 // place it has taken may still tell of that one's end.)
 func (w *World) replaceLearner(op v1alpha1.OperationType, m Member, reason string) *Decision {
 	p, v := w.Pods[m.Ordinal], w.Volumes[m.Ordinal]
-	until := p.ReadyChangedAt.Add(w.Limits.RepairGrace)
+	if w.Spec.Repair.Manual {
+		return w.waitSinceReported(op, m.Ordinal, 0, reason, "%s; %s", explain(m.Ordinal, reason), byHand)
+	}
+	until := p.ReadyChangedAt.Add(w.repairGrace(reason))
 	if again := v.CreatedAt.Add(w.Limits.RepairInterval); again.After(until) {
 		until = again
 	}

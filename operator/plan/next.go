@@ -56,6 +56,7 @@ type stage func(w *World, blocked *[]Blocked) *verdict
 // and a lost pod be forgotten while the cluster is down.
 var stages = []stage{
 	firmly(standstill),
+	firmly(recovery),
 	firmly(objects),
 	firmly(set),
 	storage,

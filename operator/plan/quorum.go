@@ -22,6 +22,9 @@ func quorum(w *World) *Decision {
 			ready++
 		}
 	}
+	if d := w.beginRecovery(); d != nil {
+		return d
+	}
 	if ready >= majority(max(1, len(ordinals))) {
 		return w.waitSinceReported(findQuorum, -1, time.Minute, ReasonUnreachable,
 			"%d pods are ready, but none of their members answers the operator; nothing is changed", ready)

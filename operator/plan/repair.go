@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"time"
 
 	"metastore.io/metastore/api/v1alpha1"
 )
@@ -9,7 +10,7 @@ import (
 // dataFailure returns the reason why a member can never serve again from the
 // data that it has; empty when nothing says so.
 func dataFailure(p Pod, v Volume) string {
-	if v.Lost {
+	if v.Lost || v.NodeGone {
 		return ReasonVolumeLost
 	}
 	switch p.ExitCode {
@@ -31,6 +32,8 @@ func obstacle(p Pod) string {
 		return ReasonFormatTooNew
 	case exitDataLocked:
 		return ReasonDataLocked
+	case exitVolumeFull:
+		return ReasonVolumeFull
 	}
 	return ""
 }
@@ -44,6 +47,8 @@ func explain(ordinal int, reason string) string {
 		ReasonFormatTooNew:   "member %d found data of a newer version than its own; set the version back to the newer one",
 		ReasonDataLocked:     "member %d found its data in use by another process",
 		ReasonMemberStarting: "member %d is starting",
+		ReasonVolumeFull:     "the volume of member %d is full; raise spec.storage.size",
+		ReasonNodeLost:       "the node of member %d is silent",
 	}[reason]
 	return fmt.Sprintf(what, ordinal)
 }
@@ -63,6 +68,9 @@ func repair(w *World) *Decision {
 		}
 		if reason := obstacle(p); reason != "" {
 			return wait(heal, m.Ordinal, p.ReadyChangedAt.Add(w.Limits.StartTimeout), reason, "%s", explain(m.Ordinal, reason))
+		}
+		if p.NodeDown && w.Spec.Repair.ReplaceLost {
+			return w.replaceVoter(m, ReasonNodeLost)
 		}
 		if p.Terminating && p.NodeDown {
 			return wait(heal, m.Ordinal, p.TerminatingAt.Add(w.Limits.StartTimeout), ReasonNodeLost,
@@ -86,13 +94,26 @@ func (w *World) replaceVoter(m Member, reason string) *Decision {
 		return w.waitSinceReported(replace, m.Ordinal, w.Limits.JoinTimeout, reason,
 			"%s; it is replaced once learner %d has joined", why, other.Ordinal)
 	}
-	if until := p.ReadyChangedAt.Add(w.Limits.RepairGrace); w.Now.Before(until) {
+	if w.Spec.Repair.Manual {
+		return w.waitSinceReported(replace, m.Ordinal, 0, reason, "%s; %s", why, byHand)
+	}
+	if until := p.ReadyChangedAt.Add(w.repairGrace(reason)); w.Now.Before(until) {
 		return wait(replace, m.Ordinal, until, reason, "%s; it is replaced if that does not change", why)
 	}
 	if until := v.CreatedAt.Add(w.Limits.RepairInterval); w.Now.Before(until) {
 		return wait(replace, m.Ordinal, until, reason, "%s; its volume is too new to be replaced again already", why)
 	}
 	return w.giveUp(replace, m, reason, "%s; it is replaced at the same ordinal", why)
+}
+
+// byHand is for those who have chosen spec.repair.mode Manual.
+const byHand = "spec.repair.mode is Manual: remove the member from the cluster (etcdctl member remove), and its ordinal gets a new one"
+
+func (w *World) repairGrace(reason string) time.Duration {
+	if reason == ReasonNodeLost {
+		return w.grace(w.Limits.LostGrace)
+	}
+	return w.grace(w.Limits.RepairGrace)
 }
 
 // giveUp removes a member for what its pod shows.

@@ -83,17 +83,22 @@ var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 //
 //	spec replicas=3 size=10
 //	set replicas=3 rev=a [differs] [claims-differ] [unobserved] [terminating]
+//	repair [manual] [grace=10s] [replace-lost] [recover]
+//	confirmed | recovery ordinal=2 word=w | forcing w
 //	objects Service/x Service/y | settings-differ | deleting | new | blind | invalid why
 //	waited TYPE ordinal=1 reason=PodMissing since=30s
 //	2: pod=ready|starting|crash|pending ... vol=10 ... member=a2 ...
 //
 // A pod takes rev=, age=, for= (how long Ready has its value), exit=, waiting=,
 // ending=, node=gone|down; a volume recorded=, vol-age=, fixed, vol-ending,
-// vol-lost, unrecorded; a member leader, learner, lag=, silent, unstarted.
+// vol-lost, vol-node=gone, unrecorded; a member leader, learner, lag=, silent,
+// unstarted. survivor=2/100/99 is what one without a quorum says: the term and
+// the index that its log ends with, and the index that it knows as committed.
 func parseWorld(text string) (World, error) {
 	w := World{
 		Now: epoch, Limits: DefaultLimits(), Bootstrapped: true, ListKnown: true,
 		Spec: Spec{Replicas: 3, VolumeBytes: 10}, Pods: map[int]Pod{}, Volumes: map[int]Volume{},
+		Survivors: map[int]Survivor{},
 	}
 	for _, line := range strings.Split(text, "\n") {
 		if strings.HasPrefix(line, "#") {
@@ -162,7 +167,7 @@ func (f fields) id(k string) MemberID {
 func (f fields) into(w *World) error {
 	switch f.head {
 	case "spec":
-		w.Spec = Spec{Replicas: f.number("replicas", 3), VolumeBytes: int64(f.number("size", 10))}
+		w.Spec.Replicas, w.Spec.VolumeBytes = f.number("replicas", 3), int64(f.number("size", 10))
 	case "set":
 		w.Set = &Set{
 			Replicas: f.number("replicas", 3), Revision: f.text("rev", "a"), Differs: f.has("differs"),
@@ -170,6 +175,17 @@ func (f fields) into(w *World) error {
 		}
 	case "objects":
 		w.Objects = f.rest
+	case "repair":
+		w.Spec.Repair = Repair{
+			Manual: f.has("manual"), ReplaceLost: f.has("replace-lost"), RecoverQuorum: f.has("recover"),
+			Grace: epoch.Sub(f.ago("grace", 0)),
+		}
+	case "confirmed":
+		w.Confirmed = true
+	case "recovery":
+		w.Recovery = &Recovery{Ordinal: f.number("ordinal", 0), Word: f.text("word", "w")}
+	case "forcing":
+		w.Forcing = f.rest[0]
 	case "settings-differ":
 		w.SettingsDiffer = true
 	case "invalid":
@@ -209,11 +225,19 @@ func (f fields) intoOrdinal(w *World, ordinal int) {
 		v := Volume{
 			CreatedAt: f.ago("vol-age", 10*time.Minute), RequestBytes: int64(f.number("vol", 10)),
 			Expandable: !f.has("fixed"), Terminating: f.has("vol-ending"), Lost: f.has("vol-lost"), Member: f.id("member"),
+			NodeGone: f.text("vol-node", "") == "gone",
 		}
 		if f.has("recorded") || f.has("unrecorded") {
 			v.Member = f.id("recorded")
 		}
 		w.Volumes[ordinal] = v
+	}
+	if text, ok := f.values["survivor"]; ok {
+		s := Survivor{Member: f.id("recorded")}
+		if _, err := fmt.Sscanf(text, "%d/%d/%d", &s.LogTerm, &s.LogIndex, &s.Committed); err != nil {
+			panic(err)
+		}
+		w.Survivors[ordinal] = s
 	}
 	if f.has("member") {
 		w.Members = append(w.Members, Member{

@@ -45,6 +45,17 @@ type World struct {
 	// known of the membership, and Members is empty.
 	ListKnown bool
 	Members   []Member
+	// Survivors are the members that answer under the identity recorded at their
+	// claim; they are looked at while there is no quorum.
+	Survivors map[int]Survivor
+	// Confirmed says that the user allows this cluster to be begun anew from a
+	// survivor.
+	Confirmed bool
+	// Recovery is the recovery from a lost quorum that has begun; nil when none has.
+	Recovery *Recovery
+	// Forcing is the word of the recovery that the written settings tell a member
+	// of; empty when they tell none.
+	Forcing string
 	// Operation is what the last report said was going on. Losing it costs only
 	// the start of a clock.
 	Operation Operation
@@ -56,6 +67,19 @@ type Spec struct {
 	Replicas int
 	// VolumeBytes is the wanted size of each data volume; 0 when there are none.
 	VolumeBytes int64
+	Repair      Repair
+}
+
+// Repair is what the planner may give up by itself.
+type Repair struct {
+	// Manual: no member's data are given up.
+	Manual bool
+	// Grace replaces the limits RepairGrace and LostGrace; 0 keeps them.
+	Grace time.Duration
+	// ReplaceLost: a member on a silent node is given up.
+	ReplaceLost bool
+	// RecoverQuorum: no permission is needed when a quorum is lost for certain.
+	RecoverQuorum bool
 }
 
 // Limits are the planner's clocks and thresholds.
@@ -70,6 +94,11 @@ type Limits struct {
 	// RepairGrace is how long a member must have been failing before its data is
 	// given up.
 	RepairGrace time.Duration
+	// LostGrace is the same for a silent node and for a lost quorum.
+	LostGrace time.Duration
+	// StaleSettings is how long a pod may take to see what was written just before
+	// it was made.
+	StaleSettings time.Duration
 	// RepairInterval is the least age of a volume that is given up, so that a
 	// member that fails again and again is not replaced in a hot loop.
 	RepairInterval time.Duration
@@ -86,6 +115,8 @@ func DefaultLimits() Limits {
 		SilentGrace:    10 * time.Second,
 		JoinTimeout:    30 * time.Minute,
 		RepairGrace:    30 * time.Second,
+		LostGrace:      5 * time.Minute,
+		StaleSettings:  30 * time.Second,
 		RepairInterval: 2 * time.Minute,
 		ObjectTimeout:  2 * time.Minute,
 		MaxLag:         1000,
@@ -138,6 +169,9 @@ type Volume struct {
 	Terminating bool
 	// Lost says that the claim's volume does not exist any more.
 	Lost bool
+	// NodeGone says that the volume is bound to nodes of which none exists any
+	// more.
+	NodeGone bool
 	// Member is whose data lies there, as recorded at the claim; 0 when nobody's
 	// was recorded yet.
 	Member MemberID

@@ -27,6 +27,8 @@ type MemberConfig struct {
 	New bool
 	// Peers are the ordinals of the members to start with, itself included.
 	Peers []int
+	// Force makes the member forget all others, at the first start with this word.
+	Force string
 }
 
 // memberSettings is a member's config file. The names are the server's flags.
@@ -39,6 +41,7 @@ type memberSettings struct {
 	InitialCluster           string `json:"initial-cluster"`
 	InitialClusterState      string `json:"initial-cluster-state"`
 	InitialClusterToken      string `json:"initial-cluster-token"`
+	ForceNewClusterOnce      string `json:"force-new-cluster-once,omitempty"`
 	sharedSettings
 }
 
@@ -106,6 +109,7 @@ func (b Builder) member(m MemberConfig) memberSettings {
 		InitialCluster:           strings.Join(peers, ","),
 		InitialClusterState:      state,
 		InitialClusterToken:      string(b.cluster.UID),
+		ForceNewClusterOnce:      m.Force,
 		sharedSettings:           b.shared(),
 	}
 }

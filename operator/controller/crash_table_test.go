@@ -1,0 +1,77 @@
+package controller
+
+import (
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"k8s.io/utils/ptr"
+
+	"metastore.io/metastore/api/v1alpha1"
+)
+
+// The operator dies after every single call that changes something, and the
+// result is what an operator that lives would have made of it: the same changes
+// of the membership, once each and in the same order.
+var _ = DescribeTable("An operator that dies after each call", func(ctx SpecContext, from int32, change func(*fixture), changes []string, calls ...string) {
+	f := newFixture(ctx)
+	f.create(from)
+	f.passUntilReady()
+	before := len(f.fake.Changes())
+	change(f)
+	died := f.passUntilReady()
+	Expect(f.fake.Changes()[before:]).To(Equal(changes))
+	for _, call := range calls {
+		Expect(died).To(ContainElement(HavePrefix(call)), "the table promises a crash there")
+	}
+},
+	Entry("scaling out", int32(1), func(f *fixture) { f.scale(3) },
+		[]string{"add x-1", "promote x-1", "add x-2", "promote x-2"},
+		"add http://x-1", "patch x-members", "patch x", "patch data-x-1", "promote", "add http://x-2", "patch data-x-2", "status"),
+	Entry("scaling in", int32(3), func(f *fixture) { f.scale(1) },
+		[]string{"remove x-2", "remove x-1"},
+		"remove", "patch x-members", "patch x", "delete data-x-2", "delete data-x-1", "status"),
+	Entry("replacing a member", int32(3), func(f *fixture) {
+		f.lose("x-1")
+	},
+		[]string{"remove x-1", "add x-1", "promote x-1"},
+		"remove", "patch x-members", "delete data-x-1", "add http://x-1", "delete x-1", "patch data-x-1", "promote"),
+	Entry("rolling a change", int32(3), func(f *fixture) {
+		f.edit(func(c *v1alpha1.MetaStoreCluster) {
+			c.Spec.Server = &v1alpha1.ServerSpec{SnapshotCount: ptr.To(int64(7000))}
+		})
+	},
+		[]string{"move x-1"},
+		"patch x", "delete x-2", "delete x-1", "move", "delete x-0"),
+	Entry("replacing a member of a silent node", int32(3), func(f *fixture) {
+		f.edit(func(c *v1alpha1.MetaStoreCluster) {
+			c.Spec.Repair = &v1alpha1.RepairSpec{LostNode: v1alpha1.LostNodeReplace}
+		})
+		f.silence("x-1")
+	},
+		[]string{"remove x-1", "add x-1", "promote x-1"},
+		"remove", "patch x-members", "delete data-x-1", "delete x-1", "add http://x-1", "patch data-x-1", "promote"),
+	Entry("beginning anew from the last member, which the spec allows", int32(3), func(f *fixture) {
+		f.edit(func(c *v1alpha1.MetaStoreCluster) {
+			c.Spec.Repair = &v1alpha1.RepairSpec{QuorumLoss: v1alpha1.QuorumLossRecover}
+		})
+		f.lose("x-0", "x-1")
+	},
+		[]string{"force x-2", "add x-0", "promote x-0", "add x-1", "promote x-1"},
+		"patch data-x-2", "patch x", "patch x-members", "delete data-x-0", "delete data-x-1", "add http://x-0", "add http://x-1", "status"),
+	Entry("beginning anew from the seed, which an annotation allows", int32(3), func(f *fixture) {
+		f.lose("x-1", "x-2")
+		f.edit(func(c *v1alpha1.MetaStoreCluster) {
+			c.Annotations = map[string]string{v1alpha1.AnnotationRecoverQuorum: f.name}
+		})
+	},
+		[]string{"force x-0", "add x-1", "promote x-1", "add x-2", "promote x-2"},
+		"patch data-x-0", "patch x", "patch x-members", "delete data-x-1", "delete data-x-2", "status"),
+)
+
+// awaitUnready waits until the kubelet has told of a failure; the cluster would
+// pass for settled before.
+func awaitUnready(f *fixture, pod string) {
+	Eventually(func() bool {
+		p := f.pods()[pod]
+		return podFacts(&p).ExitCode != 0
+	}).WithTimeout(patience).Should(BeTrue())
+}
