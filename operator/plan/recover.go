@@ -161,19 +161,20 @@ func (w *World) clearPods() *Decision {
 	if w.Set != nil && w.Set.Replicas > 0 {
 		return act(recovering, -1, applySet(0), ReasonQuorumLost, "every pod stops before the cluster begins anew")
 	}
-	for _, ordinal := range sorted(w.Pods) {
+	ordinals := sorted(w.Pods)
+	for _, ordinal := range ordinals {
 		p := w.Pods[ordinal]
 		switch {
 		case p.NodeGone || p.Terminating && p.NodeDown:
 			return act(recovering, ordinal, step(ForceDeletePod, ordinal), ReasonNodeLost, "pod %d is on a node that is lost", ordinal)
 		case !p.Terminating && w.Set == nil:
 			return act(recovering, ordinal, step(DeletePod, ordinal), ReasonQuorumLost, "pod %d stops before the cluster begins anew", ordinal)
-		case p.Terminating:
-			return wait(recovering, ordinal, p.TerminatingAt.Add(w.Limits.ObjectTimeout), "PodTerminating", "pod %d is being deleted", ordinal)
 		}
-		return w.waitSinceReported(recovering, ordinal, w.Limits.ObjectTimeout, "PodTerminating", "pod %d is about to be deleted", ordinal)
 	}
-	return nil
+	if len(ordinals) == 0 {
+		return nil
+	}
+	return w.waitSinceReported(recovering, ordinals[0], w.Limits.ObjectTimeout, "PodTerminating", "pod %d is being deleted", ordinals[0])
 }
 
 // startSurvivor waits for the survivor alone. A pod that runs for a while and
