@@ -39,7 +39,8 @@ type Reader interface {
 	// Get returns the value of a key. The value may be kept but not changed.
 	Get(s Space, key []byte) (value []byte, ok bool, err error)
 	// GetMany fills values[i] for keys[i], nil where a key is not there; empty
-	// values are non-nil. Values may be kept but not changed.
+	// values are non-nil. Values may be kept but not changed. It is fastest
+	// with keys that ascend, and more so where no others lie between them.
 	GetMany(s Space, keys [][]byte, values [][]byte) error
 	// Scan calls fn for the rows from <= key < to in ascending order (a nil
 	// from or to is unbounded) until fn returns false or an error. The slices

@@ -62,6 +62,10 @@ type RangeOptions struct {
 	CountOnly bool
 	// KeysOnly leaves values and leases away, as etcd does since 3.7.
 	KeysOnly bool
+	// EncodeTag, when it is not 0, wants the pairs of a published range in their
+	// encoding: for each the tag, its length as a varint and its bytes, which is
+	// a repeated field of a message that has this tag. KeysOnly is not heeded.
+	EncodeTag byte
 	// Grow, when it is set, is told how many bytes the pairs take, piece by piece
 	// as they are read; its error ends the read. No lock is held meanwhile.
 	Grow func(sizeBytes int) error
@@ -72,6 +76,8 @@ type RangeResult struct {
 	// KVs are in ascending order of the keys. The bytes of Key and Value are
 	// shared with the engine and with events and must not be changed.
 	KVs []*mvccpb.KeyValue
+	// Encoded are the pairs where EncodeTag asked for them so; KVs is empty then.
+	Encoded []byte
 	// Count is how many pairs there are, beyond the limit too.
 	Count int64
 	// Rev is the store's revision when the read began.

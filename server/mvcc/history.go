@@ -120,7 +120,7 @@ func (s *Store) prevs(slots []eventSlot) error {
 		}
 		if at, ok := s.index.before(s.index.record(id), main); ok {
 			slot.event.PrevKv = f.pairs.next()
-			f.missing = append(f.missing, missing{slot.event.PrevKv, at, false})
+			f.missing = append(f.missing, missing{kv: slot.event.PrevKv, at: at})
 		}
 	}
 	s.mu.RUnlock()

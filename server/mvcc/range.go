@@ -1,23 +1,18 @@
 package mvcc
 
-import (
-	"fmt"
-	"sync"
-
-	"go.etcd.io/etcd/api/v3/mvccpb"
-
-	"metastore.io/metastore/server/engine"
-)
+import "go.etcd.io/etcd/api/v3/mvccpb"
 
 // rangeChunk is how many keys a reader visits, at most, in one hold of the
-// index lock, and how many rows it asks of the engine at once.
+// index lock.
 const rangeChunk = 256
 
 const (
+	// fillRows is how many rows are asked of the engine at once, at most.
+	fillRows = 16 * rangeChunk
 	// firstPart is how many rows are read before their size is known, where it
 	// matters, and partBytes how many bytes are wanted at once from then on.
 	firstPart = 8
-	partBytes = 256 << 10
+	partBytes = 1 << 20
 	// pairOverheadBytes is what a pair takes on the wire beside key and value.
 	pairOverheadBytes = 24
 )
@@ -77,7 +72,7 @@ func (v *view) read(key, end []byte, rev int64, o RangeOptions) (RangeResult, er
 			res.Count = 1
 		}
 		v.store.mu.RUnlock()
-		return res, v.load(f, &res, o.Grow)
+		return res, v.load(f, &res, o)
 	}
 	to := bounds(end)
 	known := rev == v.current
@@ -87,7 +82,10 @@ func (v *view) read(key, end []byte, rev int64, o RangeOptions) (RangeResult, er
 			v.store.mu.RUnlock()
 			return res, nil
 		}
-		res.KVs = make([]*mvccpb.KeyValue, 0, wanted(res.Count, o.Limit))
+		f.wanted = wanted(res.Count, o.Limit)
+		if o.EncodeTag == 0 {
+			res.KVs = make([]*mvccpb.KeyValue, 0, f.wanted)
+		}
 	}
 	return res, v.readRange(f, &res, key, to, rev, o, known)
 }
@@ -115,10 +113,10 @@ func (v *view) readRange(f *fetch, res *RangeResult, from, to []byte, rev int64,
 	walk := walker{from: from, to: to}
 	pairs := !o.CountOnly
 	limit := o.Limit
-	var total int64
+	var total, pairsRead int64
 	for {
 		more := walk.chunk(v.store.index, func(id uint32, _ bool) bool {
-			full := o.CountOnly || limit > 0 && int64(len(res.KVs)+len(f.kvs)) >= limit
+			full := o.CountOnly || limit > 0 && pairsRead >= limit
 			if full {
 				if known || o.Uncounted && pairs {
 					return false
@@ -130,12 +128,13 @@ func (v *view) readRange(f *fetch, res *RangeResult, from, to []byte, rev int64,
 			}
 			if v.collect(f, id, rev, o) {
 				total++
+				pairsRead++
 			}
 			return true
 		})
 		v.store.mu.RUnlock()
-		if pairs {
-			if err := v.load(f, res, o.Grow); err != nil {
+		if pairs && (!more || len(f.missing) >= fillRows || len(f.kvs) > len(f.missing)) {
+			if err := v.load(f, res, o); err != nil {
 				return err
 			}
 		}
@@ -173,41 +172,6 @@ func (w *walker) chunk(x *index, fn func(id uint32, live bool) bool) (more bool)
 	return more
 }
 
-// fetch is the scratch of one read: the pairs of one chunk, and the rows that
-// they still need.
-type fetch struct {
-	// kvs are the chunk's pairs; missing says which rows to read for them.
-	kvs     []*mvccpb.KeyValue
-	missing []missing
-	pairs   slabs[mvccpb.KeyValue]
-	keyMem  []byte
-	keys    [][]byte
-	rows    [][]byte
-}
-
-// missing is a pair that waits for its row.
-type missing struct {
-	kv       *mvccpb.KeyValue
-	at       stamp
-	keysOnly bool
-}
-
-var fetches = sync.Pool{New: func() any { return new(fetch) }}
-
-// release forgets what the read held and keeps the memory.
-func (f *fetch) release() {
-	f.reset()
-	f.pairs = slabs[mvccpb.KeyValue]{}
-	fetches.Put(f)
-}
-
-func (f *fetch) reset() {
-	clear(f.kvs)
-	clear(f.missing)
-	clear(f.rows)
-	f.kvs, f.missing, f.rows = f.kvs[:0], f.missing[:0], f.rows[:0]
-}
-
 // collect adds the pair of a key, if it is visible at rev. The caller holds mu.
 func (v *view) collect(f *fetch, id uint32, rev int64, o RangeOptions) bool {
 	x := v.store.index
@@ -215,6 +179,10 @@ func (v *view) collect(f *fetch, id uint32, rev int64, o RangeOptions) bool {
 	at, ok := x.keys.visible(r, rev)
 	if !ok || o.CountOnly {
 		return ok
+	}
+	if o.EncodeTag != 0 {
+		f.missing = append(f.missing, missing{at: at})
+		return true
 	}
 	kv := f.pairs.next()
 	f.kvs = append(f.kvs, kv)
@@ -229,99 +197,7 @@ func (v *view) collect(f *fetch, id uint32, rev int64, o RangeOptions) bool {
 			kv.Value, kv.Lease = row.Value, row.Lease
 		}
 	default:
-		f.missing = append(f.missing, missing{kv, at, o.KeysOnly})
+		f.missing = append(f.missing, missing{kv: kv, at: at, keysOnly: o.KeysOnly})
 	}
 	return true
-}
-
-// load reads the missing rows and moves the chunk's pairs to the result. mu is
-// not held.
-func (v *view) load(f *fetch, res *RangeResult, grow func(int) error) error {
-	if err := v.store.fill(f, grow); err != nil {
-		return err
-	}
-	if grow != nil && len(f.missing) == 0 {
-		if err := grow(pairsBytes(f.kvs)); err != nil {
-			return err
-		}
-	}
-	res.KVs = append(res.KVs, f.kvs...)
-	f.reset()
-	return nil
-}
-
-// fill reads the rows that pairs wait for. Each is there: published rows are
-// removed by a sweep only, and a sweep leaves what pinned readers see.
-func (s *Store) fill(f *fetch, grow func(int) error) error {
-	part := rangeChunk
-	if grow != nil {
-		part = firstPart
-	}
-	for rest := f.missing; len(rest) > 0; {
-		n := min(len(rest), part)
-		if err := s.fillChunk(f, rest[:n]); err != nil {
-			return err
-		}
-		if grow != nil {
-			size := 0
-			for i := range rest[:n] {
-				size += pairBytes(rest[i].kv)
-			}
-			if err := grow(size); err != nil {
-				return err
-			}
-			part = min(max(partBytes*n/size, 1), rangeChunk)
-		}
-		rest = rest[n:]
-	}
-	return nil
-}
-
-func pairBytes(kv *mvccpb.KeyValue) int { return pairOverheadBytes + len(kv.Key) + len(kv.Value) }
-
-func pairsBytes(kvs []*mvccpb.KeyValue) (n int) {
-	for _, kv := range kvs {
-		n += pairBytes(kv)
-	}
-	return n
-}
-
-func (s *Store) fillChunk(f *fetch, part []missing) error {
-	f.keyMem, f.keys, f.rows = f.keyMem[:0], f.keys[:0], f.rows[:0]
-	for i := range part {
-		from := len(f.keyMem)
-		f.keyMem = appendRowKey(f.keyMem, s.group, part[i].at)
-		f.keys = append(f.keys, f.keyMem[from:])
-		f.rows = append(f.rows, nil)
-	}
-	if err := s.getRows(f); err != nil {
-		return fmt.Errorf("read rows: %w", err)
-	}
-	for i := range part {
-		if err := part[i].decode(f.rows[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Store) getRows(f *fetch) (err error) {
-	if len(f.keys) == 1 {
-		f.rows[0], _, err = s.engine.Get(engine.Revisions, f.keys[0])
-		return err
-	}
-	return s.engine.GetMany(engine.Revisions, f.keys, f.rows)
-}
-
-func (m *missing) decode(row []byte) error {
-	if row == nil {
-		return fmt.Errorf("mvcc: row of revision %d.%d is missing: %w", m.at.main, m.at.sub, engine.ErrCorrupt)
-	}
-	if err := decodeRow(row, m.kv); err != nil {
-		return fmt.Errorf("revision %d.%d: %w", m.at.main, m.at.sub, err)
-	}
-	if m.keysOnly {
-		m.kv.Value, m.kv.Lease = nil, 0
-	}
-	return nil
 }

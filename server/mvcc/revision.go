@@ -23,6 +23,8 @@ type stamp struct {
 	dead bool
 }
 
+func (a stamp) before(b stamp) bool { return a.main < b.main || a.main == b.main && a.sub < b.sub }
+
 func (a stamp) same(b stamp) bool { return a.main == b.main && a.sub == b.sub }
 
 // appendRowKey appends the engine key of a revision.

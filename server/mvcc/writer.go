@@ -234,7 +234,7 @@ func (w *Writer) fillPrevs() error {
 			continue
 		}
 		p.event.PrevKv = w.pairs.next()
-		f.missing = append(f.missing, missing{p.event.PrevKv, p.at, false})
+		f.missing = append(f.missing, missing{kv: p.event.PrevKv, at: p.at})
 	}
 	return w.s.fill(f, nil)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"metastore.io/metastore/server/state"
 	"metastore.io/metastore/server/watch"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -44,7 +45,7 @@ type localKV struct {
 }
 
 func (l localKV) Range(ctx context.Context, r *pb.RangeRequest, _ ...grpc.CallOption) (*pb.RangeResponse, error) {
-	return l.kv.Range(ctx, r)
+	return l.kv.rangeBy(ctx, r, (*state.Machine).RangeWithin)
 }
 
 func (l localKV) Put(ctx context.Context, r *pb.PutRequest, _ ...grpc.CallOption) (*pb.PutResponse, error) {

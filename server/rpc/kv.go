@@ -16,7 +16,12 @@ type kvServer struct {
 	pb.UnsafeKVServer
 }
 
-func (s *kvServer) Range(ctx context.Context, r *pb.RangeRequest) (resp *pb.RangeResponse, err error) {
+// Range answers callers on the wire: pairs may come encoded, see RangeEncoded.
+func (s *kvServer) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	return s.rangeBy(ctx, r, (*state.Machine).RangeEncoded)
+}
+
+func (s *kvServer) rangeBy(ctx context.Context, r *pb.RangeRequest, read func(*state.Machine, *pb.RangeRequest, state.Grow) (*pb.RangeResponse, error)) (resp *pb.RangeResponse, err error) {
 	defer func(begin time.Time) { s.calls.answered("Range", begin, err) }(time.Now())
 	if err := checkRange(r); err != nil {
 		return nil, err
@@ -31,7 +36,7 @@ func (s *kvServer) Range(ctx context.Context, r *pb.RangeRequest) (resp *pb.Rang
 		return nil, err
 	}
 	begin := time.Now()
-	resp, err = m.RangeWithin(r, drawingOf(ctx).grow)
+	resp, err = read(m, r, drawingOf(ctx).grow)
 	s.calls.ranged(begin, err)
 	if err != nil {
 		return nil, wireError(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
@@ -83,6 +84,11 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return c.CodecV2.Marshal(v)
 	}
+	if pairs := takeEncoded(r.m); pairs != nil {
+		b, err := c.CodecV2.Marshal(r.m)
+		r.m = nil
+		return append(b, mem.NewBuffer(&pairs, r)), err
+	}
 	// The size was just taken, as in gRPC's own codec.
 	b, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(make([]byte, 0, r.sizeBytes), r.m)
 	if err != nil {
@@ -91,6 +97,20 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	}
 	r.m = nil // the bytes are enough from here on
 	return mem.BufferSlice{mem.NewBuffer(&b, r)}, nil
+}
+
+// takeEncoded takes the pairs out of a response that has them encoded, to be sent
+// as they are behind the rest of it; nil when it has none.
+func takeEncoded(m proto.Message) []byte {
+	r, ok := m.(*pb.RangeResponse)
+	if !ok {
+		return nil
+	}
+	pairs := r.ProtoReflect().GetUnknown()
+	if len(pairs) > 0 {
+		r.ProtoReflect().SetUnknown(nil)
+	}
+	return pairs
 }
 
 // tooLarge is the error of a response that no waiting makes fit, in gRPC's words.

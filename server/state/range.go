@@ -27,6 +27,30 @@ func (m *Machine) RangeWithin(r *pb.RangeRequest, grow Grow) (*pb.RangeResponse,
 	return rangeFrom(current{kv: m.kv, grow: grow}, r)
 }
 
+// RangeEncoded is RangeWithin for an answer that is only sent: where the request
+// allows it, the pairs are not in Kvs but, encoded as they are stored, among the
+// fields that the message does not know, so that they need not be decoded and
+// encoded again. On the wire they are the same.
+func (m *Machine) RangeEncoded(r *pb.RangeRequest, grow Grow) (*pb.RangeResponse, error) {
+	if len(r.RangeEnd) == 0 || r.CountOnly || r.KeysOnly || hasRevisionFilter(r) ||
+		r.SortTarget != pb.RangeRequest_KEY || !isDefaultOrder(r.SortTarget, r.SortOrder) {
+		return m.RangeWithin(r, grow)
+	}
+	res, err := m.kv.Range(r.Key, r.RangeEnd, mvcc.RangeOptions{Rev: r.Revision, Limit: r.Limit, EncodeTag: kvsTag, Grow: grow})
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.RangeResponse{
+		Header: &pb.ResponseHeader{Revision: res.Rev}, Count: res.Count,
+		More: r.Limit > 0 && res.Count > r.Limit,
+	}
+	resp.ProtoReflect().SetUnknown(res.Encoded)
+	return resp, nil
+}
+
+// kvsTag is that of RangeResponse.kvs: number << 3 | wire type.
+const kvsTag = 2<<3 | 2
+
 // RangeUncounted is RangeWithin with a Count that means nothing: at an old
 // revision it looks no further than its limit.
 func (m *Machine) RangeUncounted(r *pb.RangeRequest, grow Grow) (*pb.RangeResponse, error) {

@@ -91,6 +91,7 @@ func serve(cmd *cobra.Command, f *flags) error {
 		return &node.ExitError{Code: node.ExitUsage, Err: err}
 	}
 	c.MemoryBytes = limitMemory(&c)
+	defer paceGC(c.MemoryBytes)()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	n, err := node.Start(ctx, c)

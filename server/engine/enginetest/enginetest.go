@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(t *testing.T) engine.Opener) {
 		{"ScanCallsBack", testScanCallsBack},
 		{"ScanManyRows", testScanManyRows},
 		{"GetMany", testGetMany},
+		{"GetManyInOrder", testGetManyInOrder},
 		{"ValuesMayBeKept", testValuesMayBeKept},
 		{"UnknownSpace", testUnknownSpace},
 		{"SnapshotIsFrozen", testSnapshotIsFrozen},

@@ -349,6 +349,41 @@ func testGetMany(t *testing.T, o engine.Opener) {
 	}
 }
 
+// Ascending keys with few or many others between them, and some that are not
+// there: engines may look them up another way.
+func testGetManyInOrder(t *testing.T, o engine.Opener) {
+	e := openNew(t, o)
+	const rows = 9000
+	value := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, i%700) }
+	e.apply(func(b *engine.Batch) {
+		for i := range rows {
+			b.Put(revisions, fmt.Appendf(nil, "%05d", 2*i), value(i))
+		}
+		b.Put(revisions, []byte("long"), bytes.Repeat([]byte("x"), 3<<20))
+	})
+	for _, step := range []int{1, 2, 3, 5, 16, 200} {
+		for _, r := range []engine.Reader{e, e.snapshot()} {
+			var keys [][]byte
+			for i := 0; i < 2*rows+2*step; i += step {
+				keys = append(keys, fmt.Appendf(nil, "%05d", i))
+			}
+			keys = append(keys, []byte("long"), []byte("z"))
+			values := make([][]byte, len(keys))
+			if err := r.GetMany(revisions, keys, values); err != nil {
+				t.Fatalf("step %d: %v", step, err)
+			}
+			for n, i := 0, 0; i < 2*rows+2*step; n, i = n+1, i+step {
+				if there := i%2 == 0 && i < 2*rows; there != (values[n] != nil) || there && !bytes.Equal(values[n], value(i/2)) {
+					t.Fatalf("step %d: key %d: got %d bytes (nil: %v)", step, i, len(values[n]), values[n] == nil)
+				}
+			}
+			if n := len(keys); len(values[n-2]) != 3<<20 || values[n-1] != nil {
+				t.Errorf("step %d: the last ones have %d and %d bytes", step, len(values[n-2]), len(values[n-1]))
+			}
+		}
+	}
+}
+
 func testValuesMayBeKept(t *testing.T, o engine.Opener) {
 	e := openNew(t, o)
 	value := bytes.Repeat([]byte("a"), 1000)

@@ -93,9 +93,10 @@ func (e *memory) getMany(s engine.Space, keys, values [][]byte, seq uint64) erro
 		return engine.ErrClosed
 	}
 	sp := e.spaces[s]
+	var near finger
 	for i, key := range keys {
 		values[i] = nil
-		if r := sp.tree.get(key); r != nil {
+		if r := sp.tree.getNear(&near, key); r != nil {
 			if r = sp.at(r, seq); r != nil {
 				values[i] = r.value()
 			}

@@ -97,6 +97,29 @@ func (t *tree) get(key []byte) *row {
 	return nil
 }
 
+// finger is where the last lookup of some ascending ones ended.
+type finger struct {
+	leaf *leaf
+	next int
+}
+
+// getNear is get for one of several keys: one that follows the last in the tree
+// costs a comparison.
+func (t *tree) getNear(f *finger, key []byte) *row {
+	if f.leaf != nil && f.next == f.leaf.n {
+		f.leaf, f.next = f.leaf.next, 0
+	}
+	if f.leaf == nil || f.next == f.leaf.n || f.leaf.rows[f.next].compare(key) != 0 {
+		l := t.leafOf(key)
+		i, ok := l.search(key)
+		if f.leaf, f.next = l, i; !ok {
+			return nil
+		}
+	}
+	f.next++
+	return &f.leaf.rows[f.next-1]
+}
+
 // seek is the position of the first row that is not below key; it may be
 // behind the last row of the leaf.
 func (t *tree) seek(key []byte) (*leaf, int) {

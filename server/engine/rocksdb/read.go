@@ -7,7 +7,7 @@ import (
 )
 
 // getManyKeys bounds how many values one call holds twice, in RocksDB and here.
-const getManyKeys = 1024
+const getManyKeys = 4096
 
 // Get reads the newest version of a key.
 func (e *rocks) Get(s engine.Space, key []byte) ([]byte, bool, error) {

@@ -161,6 +161,53 @@ void* ms_get(rocksdb_t* db, rocksdb_column_family_handle_t* cf, const void* snap
   return values.release();
 }
 
+// A walk steps over at most kSteps rows that nobody asked for before it seeks,
+// and ends when seeks outnumber the keys found without by kSeeks.
+constexpr int kSteps = 3, kSeeks = 8;
+
+size_t ms_walk(rocksdb_t* db, rocksdb_column_family_handle_t* cf, const void* snapshot,
+               const char* keys, const uint32_t* key_lens, size_t n, char* buf, size_t cap,
+               int64_t* value_lens, size_t* need, char** err) {
+  std::unique_ptr<rocksdb::Iterator> it(db->rep->NewIterator(At(snapshot), cf->rep));
+  *need = 0;
+  Slice last;
+  int seeks = 0;
+  for (size_t i = 0; i < n; i++) {
+    const Slice key(keys, key_lens[i]);
+    keys += key.size();
+    if (i == 0) {
+      it->Seek(key);
+    } else if (last.compare(key) > 0 || seeks >= 2 * kSeeks) {
+      return i;
+    }
+    for (int step = 0; it->Valid() && it->key().compare(key) < 0; step++) {
+      if (step == kSteps) {
+        it->Seek(key);
+        seeks += 2;
+        break;
+      }
+      it->Next();
+    }
+    if (!it->Valid() && !it->status().ok()) {
+      SetError(it->status(), err);
+      return i;
+    }
+    last = key;
+    seeks = std::max(seeks - 1, 0);
+    value_lens[i] = -1;
+    if (!it->Valid() || it->key() != key) continue;
+    const Slice value = it->value();
+    if (value.size() > cap) {
+      *need = value.size();
+      return i;
+    }
+    value_lens[i] = static_cast<int64_t>(value.size());
+    buf = Append(buf, value);
+    cap -= value.size();
+  }
+  return n;
+}
+
 void ms_take(void* values, char* dst) {
   std::unique_ptr<Values> v(static_cast<Values*>(values));
   for (const PinnableSlice& row : v->rows) dst = Append(dst, row);

@@ -105,51 +105,6 @@ func (h *handle) compact(s engine.Space) error {
 func (h *handle) snapshot() view  { return view(C.ms_snapshot(h.db)) }
 func (h *handle) release(at view) { C.ms_release(h.db, unsafe.Pointer(at)) }
 
-// lookup is the memory that passes keys to the shim and lengths back.
-type lookup struct {
-	keys   []byte
-	lens   []uint32
-	values []int64
-}
-
-var lookups = sync.Pool{New: func() any { return &lookup{} }}
-
-// get fills values[i] for keys[i]. The values share one allocation.
-func (h *handle) get(s engine.Space, at view, keys, values [][]byte) error {
-	l := lookups.Get().(*lookup)
-	defer lookups.Put(l)
-	l.keys, l.lens = l.keys[:0], l.lens[:0]
-	for _, k := range keys {
-		l.keys = append(l.keys, k...)
-		l.lens = append(l.lens, uint32(len(k)))
-	}
-	if cap(l.values) < len(keys) {
-		l.values = make([]int64, len(keys))
-	}
-	l.values = l.values[:len(keys)]
-
-	var text *C.char
-	found := C.ms_get(h.db, h.cfs[s], unsafe.Pointer(at), chars(l.keys),
-		(*C.uint32_t)(unsafe.SliceData(l.lens)), C.size_t(len(keys)), (*C.int64_t)(unsafe.SliceData(l.values)), &text)
-	if text != nil {
-		return takeError(text)
-	}
-	total := int64(0)
-	for _, n := range l.values {
-		total += max(n, 0)
-	}
-	all := make([]byte, total)
-	C.ms_take(found, chars(all))
-	for i, n := range l.values {
-		if n < 0 {
-			values[i] = nil
-			continue
-		}
-		values[i], all = all[:n:n], all[n:]
-	}
-	return nil
-}
-
 // scan reads rows in chunks of one call each.
 type scan struct {
 	c   unsafe.Pointer
