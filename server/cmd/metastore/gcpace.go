@@ -14,12 +14,18 @@ const (
 	leastGoalBytes = 64 << 20
 	// leastGoalShare of the heap's limit is the most of it.
 	leastGoalShare = 8
+	// largeHeapBytes is from where on a heap grows by no more than that between
+	// collections, but by leastGCPercent. What makes it large, the index and the
+	// memory engine's rows, holds no pointers: a collection costs little, and were
+	// the heap to double, the process would take twice what it keeps.
+	largeHeapBytes = 64 << 20
+	leastGCPercent = 10
 	// defaultGCPercent is Go's own; GOGC in the environment overrules all of this.
 	defaultGCPercent = 100
 )
 
-// paceGC lets a small heap grow to a size that is worth a collection. It looks
-// again after each one, until stop.
+// paceGC lets a small heap grow to a size that is worth a collection, and a large
+// one not by as much again. It looks again after each one, until stop.
 func paceGC(limitBytes int64) (stop func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
@@ -60,8 +66,11 @@ func (p *gcPacer) again() {
 }
 
 // gcPercent is by how much a heap with so many bytes alive may grow. It is in
-// steps of 25, since a change stops the world for a moment.
+// steps, since a change stops the world for a moment.
 func gcPercent(liveBytes, goalBytes int64) int {
 	live := max(liveBytes, 4<<20)
+	if live > largeHeapBytes {
+		return max(leastGCPercent, int(largeHeapBytes*100/live)/5*5)
+	}
 	return max(defaultGCPercent, int((goalBytes-live)*100/live)/25*25)
 }

@@ -189,6 +189,6 @@ func (e *memory) read(f disk.File) error {
 	r := bufio.NewReaderSize(io.NewSectionReader(f, 0, size), int(min(size, writeBytes)))
 	w := e.begin()
 	return decodeDump(r, size, func(s engine.Space, key, value []byte) {
-		e.spaces[s].put(w, newRow(key, value))
+		e.spaces[s].put(w, key, value)
 	})
 }

@@ -64,8 +64,7 @@ type memory struct {
 	closed bool
 
 	snapshots snapshots
-	// rows and open are Apply's own, kept to spare allocations.
-	rows []row
+	// open is Apply's own, kept to spare allocations.
 	open []uint64
 }
 
@@ -73,33 +72,22 @@ type memory struct {
 // operation: enough to keep up, too few to be felt.
 const collectRows = 128
 
-// Apply writes a batch. Rows are built before the lock is taken.
+// Apply writes a batch.
 func (e *memory) Apply(b *engine.Batch) error {
-	e.rows = e.rows[:0]
-	err := b.Each(func(op engine.Op) error {
-		if op.Kind == engine.OpPut {
-			e.rows = append(e.rows, newRow(op.Key, op.Value))
-		}
-		return checkSpace(op.Space)
-	})
-	if err != nil {
+	if err := b.Each(func(op engine.Op) error { return checkSpace(op.Space) }); err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}
-	defer clear(e.rows)
-
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
 		return engine.ErrClosed
 	}
 	w := e.begin()
-	puts := e.rows
 	_ = b.Each(func(op engine.Op) error { // returns only what the function does
 		s := e.spaces[op.Space]
 		switch op.Kind {
 		case engine.OpPut:
-			s.put(w, puts[0])
-			puts = puts[1:]
+			s.put(w, op.Key, op.Value)
 		case engine.OpDelete:
 			s.remove(w, op.Key)
 		case engine.OpDeleteRange:
@@ -148,9 +136,14 @@ func (e *memory) FlushCostBytes() int64 {
 	return n
 }
 
-// Defragment frees the versions that no snapshot needs, a few at a time. The
-// garbage collector returns the memory.
+// Defragment frees the versions that no snapshot needs and empties chunks that
+// hold garbage, a few rows at a time. The garbage collector returns the memory.
 func (e *memory) Defragment() error {
+	e.mu.Lock()
+	for _, s := range e.spaces {
+		s.heap.noteGarbage()
+	}
+	e.mu.Unlock()
 	for more := true; more; {
 		e.mu.Lock()
 		if e.closed {

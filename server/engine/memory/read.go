@@ -76,7 +76,8 @@ func (e *memory) get(s engine.Space, key []byte, seq uint64) ([]byte, bool, erro
 	sp := e.spaces[s]
 	if r := sp.tree.get(key); r != nil {
 		if r = sp.at(r, seq); r != nil {
-			return r.value(), true, nil
+			_, value := sp.heap.row(r.place)
+			return value, true, nil
 		}
 	}
 	return nil, false, nil
@@ -98,7 +99,7 @@ func (e *memory) getMany(s engine.Space, keys, values [][]byte, seq uint64) erro
 		values[i] = nil
 		if r := sp.tree.getNear(&near, key); r != nil {
 			if r = sp.at(r, seq); r != nil {
-				values[i] = r.value()
+				_, values[i] = sp.heap.row(r.place)
 			}
 		}
 	}
@@ -106,7 +107,7 @@ func (e *memory) getMany(s engine.Space, keys, values [][]byte, seq uint64) erro
 }
 
 // chunk takes references to the next rows of a scan under the lock.
-func (e *memory) chunk(s engine.Space, dst []row, from, to []byte, seq uint64) ([]row, []byte, error) {
+func (e *memory) chunk(s engine.Space, dst []pair, from, to []byte, seq uint64) ([]pair, []byte, error) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if e.closed {
@@ -151,7 +152,7 @@ func (s *snapshot) Scan(sp engine.Space, from, to []byte, fn func(key, value []b
 	if err := checkSpace(sp); err != nil {
 		return err
 	}
-	rows := make([]row, 0, firstChunkRows)
+	rows := make([]pair, 0, firstChunkRows)
 	for {
 		if s.closed.Load() {
 			return engine.ErrClosed
@@ -162,7 +163,7 @@ func (s *snapshot) Scan(sp engine.Space, from, to []byte, fn func(key, value []b
 			return err
 		}
 		for i := range rows {
-			if more, err := fn(rows[i].key(), rows[i].value()); err != nil || !more {
+			if more, err := fn(rows[i].key, rows[i].value); err != nil || !more {
 				return err
 			}
 		}
@@ -170,7 +171,7 @@ func (s *snapshot) Scan(sp engine.Space, from, to []byte, fn func(key, value []b
 			return nil
 		}
 		if n := cap(rows); n < maxChunkRows {
-			rows = make([]row, 0, min(4*n, maxChunkRows))
+			rows = make([]pair, 0, min(4*n, maxChunkRows))
 		}
 	}
 }

@@ -1,17 +1,10 @@
 package memory
 
-import (
-	"bytes"
-	"unsafe"
-)
+import "unsafe"
 
-// row is the newest version of one key. Key and value lie in one allocation of
-// exactly their length, so a row costs its bytes and rowBytes. They never
-// change once written: readers keep references to them without a lock.
+// row is the newest version of one key: where its bytes are, and when it came.
 type row struct {
-	// data points at the key, which the value follows.
-	data           *byte
-	keyLen, valLen uint32
+	place
 	// stamp is the sequence number of the batch that wrote the row, and flags.
 	stamp uint64
 }
@@ -27,30 +20,9 @@ const (
 	rowBytes = int64(unsafe.Sizeof(row{}))
 )
 
-// emptyValue stands for values without bytes: a pointer behind a key would
-// belong to a foreign allocation.
-var emptyValue = []byte{}
-
-// newRow copies key and value.
-func newRow(key, value []byte) row {
-	data := append(append(make([]byte, 0, len(key)+len(value)), key...), value...)
-	return row{data: unsafe.SliceData(data), keyLen: uint32(len(key)), valLen: uint32(len(value))}
-}
-
-func (r *row) key() []byte { return unsafe.Slice(r.data, r.keyLen) }
-
-func (r *row) value() []byte {
-	if r.valLen == 0 {
-		return emptyValue
-	}
-	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(r.data), r.keyLen)), r.valLen)
-}
-
 func (r *row) seq() uint64   { return r.stamp & seqMask }
 func (r *row) deleted() bool { return r.stamp&deletedFlag != 0 }
 func (r *row) older() bool   { return r.stamp&olderFlag != 0 }
 
-// dataBytes is the length of key and value.
-func (r *row) dataBytes() int64 { return int64(r.keyLen) + int64(r.valLen) }
-
-func (r *row) compare(key []byte) int { return bytes.Compare(r.key(), key) }
+// pair is a row as readers get it.
+type pair struct{ key, value []byte }

@@ -6,6 +6,7 @@ import "sort"
 // older ones that an open snapshot still sees beside it, so that rows stay
 // small and all of this costs nothing while no snapshot is open.
 type space struct {
+	heap *heap
 	tree tree
 	// older holds the superseded versions of a key, oldest first. A key is in
 	// it exactly if its row has olderFlag.
@@ -16,6 +17,8 @@ type space struct {
 	// liveRows and liveBytes count undeleted rows and their keys and values;
 	// olderBytes counts the keys and values of all other versions.
 	liveRows, liveBytes, olderBytes int64
+	// sweptTo is how far the first sparse chunk is emptied.
+	sweptTo int
 }
 
 type retired struct {
@@ -25,7 +28,8 @@ type retired struct {
 }
 
 func newSpace() *space {
-	return &space{tree: newTree(), older: map[string][]row{}}
+	h := &heap{}
+	return &space{heap: h, tree: newTree(h), older: map[string][]row{}}
 }
 
 // write is one batch being applied.
@@ -42,23 +46,34 @@ func (w *write) seen(seq, next uint64) bool {
 	return i < len(w.open) && w.open[i] < next
 }
 
-// put makes r the newest version of its key.
-func (s *space) put(w *write, r row) {
-	r.stamp = w.seq
+// dataBytes is the length of a row's key and value.
+func (s *space) dataBytes(r *row) int64 {
+	key, value := s.heap.row(r.place)
+	return int64(len(key) + len(value))
+}
+
+// put sets a key.
+func (s *space) put(w *write, key, value []byte) {
+	r := row{s.heap.put(key, value), w.seq}
 	s.liveRows++
-	s.liveBytes += r.dataBytes()
-	if s.tree.append(r) {
+	s.liveBytes += int64(len(key) + len(value))
+	if s.tree.append(key, r) {
 		return
 	}
-	old := s.tree.get(r.key())
+	old := s.tree.get(key)
 	if old == nil {
-		s.tree.insert(r)
+		s.tree.insert(key, r)
 		return
 	}
-	if s.retire(w, old) {
+	was := old.place
+	older, kept := s.retire(w, key, old)
+	if older {
 		r.stamp |= olderFlag
 	}
 	*old = r
+	if !kept {
+		s.heap.drop(was)
+	}
 }
 
 // remove deletes a key.
@@ -67,42 +82,47 @@ func (s *space) remove(w *write, key []byte) {
 	if old == nil || old.deleted() {
 		return
 	}
-	if !s.retire(w, old) {
+	was := old.place
+	older, kept := s.retire(w, key, old)
+	if older {
+		// The row is there for the key alone; the value goes with older.
+		*old = row{s.heap.put(key, nil), w.seq | deletedFlag | olderFlag}
+		s.olderBytes += int64(len(key))
+	} else {
 		s.tree.remove(key)
-		return
 	}
-	// The row keeps its bytes for the key alone; the value goes with older.
-	gone := newRow(old.key(), nil)
-	gone.stamp = w.seq | deletedFlag | olderFlag
-	s.olderBytes += gone.dataBytes()
-	*old = gone
+	if !kept {
+		s.heap.drop(was)
+	}
 }
 
-// retire moves a row that is superseded to older if a snapshot sees it, drops
-// what no snapshot sees, and tells whether older versions remain.
-func (s *space) retire(w *write, old *row) bool {
+// retire moves a row that is superseded to older if a snapshot sees it, which
+// kept tells, drops what no snapshot sees, and tells whether older versions
+// remain. The caller drops the bytes of what is not kept.
+func (s *space) retire(w *write, key []byte, old *row) (older, kept bool) {
+	size := s.dataBytes(old)
 	if old.deleted() {
-		s.olderBytes -= old.dataBytes()
+		s.olderBytes -= size
 	} else {
 		s.liveRows--
-		s.liveBytes -= old.dataBytes()
+		s.liveBytes -= size
 	}
 	var versions []row
 	if old.older() {
-		versions = s.older[string(old.key())]
+		versions = s.older[string(key)]
 	}
-	seen := w.seen(old.seq(), w.seq)
-	if !seen && len(versions) == 0 {
-		return false
+	kept = w.seen(old.seq(), w.seq)
+	if !kept && len(versions) == 0 {
+		return false, false
 	}
-	if seen {
+	if kept {
 		r := *old
 		r.stamp &^= olderFlag
 		versions = append(versions, r)
-		s.olderBytes += r.dataBytes()
-		s.retired = append(s.retired, retired{string(old.key()), w.seq})
+		s.olderBytes += size
+		s.retired = append(s.retired, retired{string(key), w.seq})
 	}
-	return s.prune(w, old.key(), versions, w.seq)
+	return s.prune(w, key, versions, w.seq), kept
 }
 
 // prune keeps the versions that an open snapshot sees; next is the number of
@@ -115,7 +135,8 @@ func (s *space) prune(w *write, key []byte, versions []row, next uint64) bool {
 			kept--
 			versions[kept] = v
 		} else {
-			s.olderBytes -= v.dataBytes()
+			s.olderBytes -= s.dataBytes(&v)
+			s.heap.drop(v.place)
 		}
 		next = v.seq()
 	}
@@ -129,8 +150,9 @@ func (s *space) prune(w *write, key []byte, versions []row, next uint64) bool {
 	return true
 }
 
-// collect frees versions that were superseded before the oldest snapshot, at
-// most limit of them, and tells whether any are left that can go.
+// collect frees versions that were superseded before the oldest snapshot and
+// empties sparse chunks, at most limit rows of each, and tells whether any are
+// left that can go.
 func (s *space) collect(w *write, limit int) (more bool) {
 	oldest := w.seq
 	if len(w.open) > 0 {
@@ -146,7 +168,7 @@ func (s *space) collect(w *write, limit int) (more bool) {
 	}
 	clear(s.retired[:n])
 	s.retired = s.retired[n:]
-	return more
+	return s.sweep(limit) || more
 }
 
 func (s *space) collectKey(w *write, key []byte) {
@@ -156,8 +178,10 @@ func (s *space) collectKey(w *write, key []byte) {
 	}
 	r.stamp &^= olderFlag
 	if r.deleted() {
-		s.olderBytes -= r.dataBytes()
+		was := r.place
+		s.olderBytes -= s.dataBytes(r)
 		s.tree.remove(key)
+		s.heap.drop(was)
 	}
 }
 
@@ -169,7 +193,7 @@ func (s *space) at(r *row, seq uint64) *row {
 	if !r.older() {
 		return nil
 	}
-	versions := s.older[string(r.key())]
+	versions := s.older[string(s.heap.key(r.place))]
 	for i := len(versions) - 1; i >= 0; i-- {
 		if versions[i].seq() <= seq {
 			return undeleted(&versions[i])
@@ -188,20 +212,21 @@ func undeleted(r *row) *row {
 // chunk appends the rows from <= key < to that a snapshot at seq sees to dst,
 // until it is full or limit rows were looked at. It returns the key to go on
 // from, nil at the end.
-func (s *space) chunk(dst []row, from, to []byte, seq uint64, limit int) (rows []row, next []byte) {
+func (s *space) chunk(dst []pair, from, to []byte, seq uint64, limit int) (rows []pair, next []byte) {
 	l, i := s.tree.seek(from)
 	for looked := 0; l != nil; l, i = l.next, 0 {
 		for ; i < l.n; i++ {
 			r := &l.rows[i]
-			if to != nil && r.compare(to) >= 0 {
+			if to != nil && s.tree.compare(r, to) >= 0 {
 				return dst, nil
 			}
 			if looked == limit || len(dst) == cap(dst) {
-				return dst, r.key()
+				return dst, s.heap.key(r.place)
 			}
 			looked++
 			if v := s.at(r, seq); v != nil {
-				dst = append(dst, *v)
+				key, value := s.heap.row(v.place)
+				dst = append(dst, pair{key, value})
 			}
 		}
 	}
@@ -210,11 +235,11 @@ func (s *space) chunk(dst []row, from, to []byte, seq uint64, limit int) (rows [
 
 // removeRange deletes the keys from <= key < to.
 func (s *space) removeRange(w *write, from, to []byte) {
-	rows := make([]row, 0, rangeChunkRows)
+	rows := make([]pair, 0, rangeChunkRows)
 	for more := true; more; more = from != nil {
 		rows, from = s.chunk(rows[:0], from, to, w.seq, rangeChunkRows)
 		for i := range rows {
-			s.remove(w, rows[i].key())
+			s.remove(w, rows[i].key)
 		}
 	}
 }
@@ -224,7 +249,7 @@ const rangeChunkRows = 256
 
 // totalBytes is what the space takes, usedBytes what its live rows need.
 func (s *space) totalBytes() int64 {
-	return s.liveBytes + s.olderBytes + int64(s.tree.leaves)*leafBytes
+	return s.heap.bytes + int64(s.tree.leaves)*leafBytes
 }
 
 func (s *space) usedBytes() int64 { return s.liveBytes + s.liveRows*rowBytes }

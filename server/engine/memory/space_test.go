@@ -114,8 +114,8 @@ func TestDeletedRowsGoWithTheirSnapshot(t *testing.T) {
 	if k, v, r := held(e); k != 0 || v != 0 || r != 0 || e.spaces[engine.Revisions].tree.rows != 0 {
 		t.Errorf("kept %d versions of %d keys, %d notes and %d rows", v, k, r, e.spaces[engine.Revisions].tree.rows)
 	}
-	if got, want := e.Size().TotalBytes, int64(engine.SpaceCount)*leafBytes; got != want {
-		t.Errorf("the empty engine takes %d bytes, want %d", got, want)
+	if got, most := e.Size().TotalBytes, int64(engine.SpaceCount)*(leafBytes+chunkBytes); got > most {
+		t.Errorf("the empty engine takes %d bytes, want at most %d", got, most)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 // brim and cost one comparison each, because the right edge is at hand. The
 // tree does no locking.
 type tree struct {
+	// heap holds the rows' keys.
+	heap *heap
 	root *node
 	// last is the rightmost leaf.
 	last *leaf
@@ -43,9 +45,9 @@ type node struct {
 	leaves []*leaf
 }
 
-func newTree() tree {
+func newTree(h *heap) tree {
 	l := &leaf{}
-	return tree{root: &node{leaves: []*leaf{l}}, last: l, leaves: 1}
+	return tree{heap: h, root: &node{leaves: []*leaf{l}}, last: l, leaves: 1}
 }
 
 // childOf is the index of the child that holds key, if any does.
@@ -62,12 +64,14 @@ func (n *node) childOf(key []byte) int {
 	return lo
 }
 
-// search is the position of the first row that is not below key.
-func (l *leaf) search(key []byte) (i int, found bool) {
+func (t *tree) compare(r *row, key []byte) int { return bytes.Compare(t.heap.key(r.place), key) }
+
+// search is the position of the first row of a leaf that is not below key.
+func (t *tree) search(l *leaf, key []byte) (i int, found bool) {
 	lo, hi := 0, l.n
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
-		switch c := l.rows[mid].compare(key); {
+		switch c := t.compare(&l.rows[mid], key); {
 		case c == 0:
 			return mid, true
 		case c < 0:
@@ -91,7 +95,7 @@ func (t *tree) leafOf(key []byte) *leaf {
 // until the tree changes.
 func (t *tree) get(key []byte) *row {
 	l := t.leafOf(key)
-	if i, ok := l.search(key); ok {
+	if i, ok := t.search(l, key); ok {
 		return &l.rows[i]
 	}
 	return nil
@@ -109,9 +113,9 @@ func (t *tree) getNear(f *finger, key []byte) *row {
 	if f.leaf != nil && f.next == f.leaf.n {
 		f.leaf, f.next = f.leaf.next, 0
 	}
-	if f.leaf == nil || f.next == f.leaf.n || f.leaf.rows[f.next].compare(key) != 0 {
+	if f.leaf == nil || f.next == f.leaf.n || t.compare(&f.leaf.rows[f.next], key) != 0 {
 		l := t.leafOf(key)
-		i, ok := l.search(key)
+		i, ok := t.search(l, key)
 		if f.leaf, f.next = l, i; !ok {
 			return nil
 		}
@@ -124,15 +128,15 @@ func (t *tree) getNear(f *finger, key []byte) *row {
 // behind the last row of the leaf.
 func (t *tree) seek(key []byte) (*leaf, int) {
 	l := t.leafOf(key)
-	i, _ := l.search(key)
+	i, _ := t.search(l, key)
 	return l, i
 }
 
 // append adds a row whose key is above all others, if it is and there is room
 // at the right edge.
-func (t *tree) append(r row) bool {
+func (t *tree) append(key []byte, r row) bool {
 	l := t.last
-	if l.n == leafRows || (l.n > 0 && l.rows[l.n-1].compare(r.key()) >= 0) {
+	if l.n == leafRows || (l.n > 0 && t.compare(&l.rows[l.n-1], key) >= 0) {
 		return false
 	}
 	l.rows[l.n] = r
@@ -142,25 +146,25 @@ func (t *tree) append(r row) bool {
 }
 
 // insert adds a row whose key is not in the tree.
-func (t *tree) insert(r row) {
+func (t *tree) insert(key []byte, r row) {
 	t.rows++
-	if sep, right := t.insertUnder(t.root, r); right != nil {
+	if sep, right := t.insertUnder(t.root, key, r); right != nil {
 		t.root = &node{seps: [][]byte{sep}, kids: []*node{t.root, right}}
 	}
 }
 
 // insertUnder adds a row below n. When n had to split it returns the new right
 // half and the separator before it.
-func (t *tree) insertUnder(n *node, r row) ([]byte, *node) {
-	i := n.childOf(r.key())
+func (t *tree) insertUnder(n *node, key []byte, r row) ([]byte, *node) {
+	i := n.childOf(key)
 	if n.kids == nil {
-		sep, right := t.insertLeaf(n.leaves[i], r)
+		sep, right := t.insertLeaf(n.leaves[i], key, r)
 		if right != nil {
 			n.seps = slices.Insert(n.seps, i, sep)
 			n.leaves = slices.Insert(n.leaves, i+1, right)
 		}
 	} else {
-		sep, right := t.insertUnder(n.kids[i], r)
+		sep, right := t.insertUnder(n.kids[i], key, r)
 		if right != nil {
 			n.seps = slices.Insert(n.seps, i, sep)
 			n.kids = slices.Insert(n.kids, i+1, right)
@@ -174,8 +178,8 @@ func (t *tree) insertUnder(n *node, r row) ([]byte, *node) {
 
 // insertLeaf adds a row to a leaf or splits it: in half or, at the right edge,
 // into the full leaf and one with the new row alone.
-func (t *tree) insertLeaf(l *leaf, r row) ([]byte, *leaf) {
-	i, _ := l.search(r.key())
+func (t *tree) insertLeaf(l *leaf, key []byte, r row) ([]byte, *leaf) {
+	i, _ := t.search(l, key)
 	if l.n < leafRows {
 		l.insertAt(i, r)
 		return nil, nil
@@ -198,11 +202,11 @@ func (t *tree) insertLeaf(l *leaf, r row) ([]byte, *leaf) {
 	} else {
 		right.insertAt(i-half, r)
 	}
-	return separator(&right.rows[0]), right
+	return t.separator(&right.rows[0]), right
 }
 
-// separator copies a key: a reference would keep the row's value alive.
-func separator(r *row) []byte { return bytes.Clone(r.key()) }
+// separator copies a key: a reference would keep the row's chunk alive.
+func (t *tree) separator(r *row) []byte { return bytes.Clone(t.heap.key(r.place)) }
 
 func (l *leaf) insertAt(i int, r row) {
 	copy(l.rows[i+1:l.n+1], l.rows[i:l.n])

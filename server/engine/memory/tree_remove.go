@@ -33,7 +33,7 @@ func (t *tree) removeUnder(n *node, key []byte) bool {
 		return true
 	}
 	l := n.leaves[i]
-	at, found := l.search(key)
+	at, found := t.search(l, key)
 	if !found {
 		return false
 	}

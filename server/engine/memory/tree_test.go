@@ -33,7 +33,7 @@ func checkTree(t *testing.T, tr *tree) []string {
 			if n.kids != nil {
 				h = walk(n.kids[i], lo, hi, depth+1)
 			} else {
-				checkLeaf(t, n.leaves[i], lo, hi, len(n.seps) == 0 && n == tr.root)
+				checkLeaf(t, tr, n.leaves[i], lo, hi, len(n.seps) == 0 && n == tr.root)
 				leaves = append(leaves, n.leaves[i])
 			}
 			if height >= 0 && h != height {
@@ -55,7 +55,7 @@ func checkTree(t *testing.T, tr *tree) []string {
 			t.Fatalf("leaf %d of %d is not linked to the next", i, len(leaves))
 		}
 		for j := range l.n {
-			keys = append(keys, string(l.rows[j].key()))
+			keys = append(keys, string(tr.heap.key(l.rows[j].place)))
 		}
 	}
 	if tr.last != leaves[len(leaves)-1] || tr.leaves != len(leaves) || tr.rows != len(keys) {
@@ -64,18 +64,18 @@ func checkTree(t *testing.T, tr *tree) []string {
 	return keys
 }
 
-func checkLeaf(t *testing.T, l *leaf, low, high []byte, mayBeEmpty bool) {
+func checkLeaf(t *testing.T, tr *tree, l *leaf, low, high []byte, mayBeEmpty bool) {
 	t.Helper()
 	if l.n == 0 && !mayBeEmpty {
 		t.Fatal("a leaf is empty")
 	}
 	for i := range l.n {
-		key := l.rows[i].key()
+		key := tr.heap.key(l.rows[i].place)
 		if low != nil && bytes.Compare(key, low) < 0 || high != nil && bytes.Compare(key, high) >= 0 {
 			t.Fatalf("key %x outside its leaf's bounds %x to %x", key, low, high)
 		}
-		if i > 0 && l.rows[i-1].compare(key) >= 0 {
-			t.Fatalf("key %x after %x", key, l.rows[i-1].key())
+		if i > 0 && tr.compare(&l.rows[i-1], key) >= 0 {
+			t.Fatalf("key %x after %x", key, tr.heap.key(l.rows[i-1].place))
 		}
 	}
 	for i := l.n; i < leafRows; i++ {
@@ -86,15 +86,15 @@ func checkLeaf(t *testing.T, l *leaf, low, high []byte, mayBeEmpty bool) {
 }
 
 func putKey(tr *tree, key []byte) {
-	if r := newRow(key, nil); !tr.append(r) && tr.get(key) == nil {
-		tr.insert(r)
+	if r := (row{place: tr.heap.put(key, nil)}); !tr.append(key, r) && tr.get(key) == nil {
+		tr.insert(key, r)
 	}
 }
 
 func number(i int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(i)) }
 
 func TestTreeAppendsFillLeaves(t *testing.T) {
-	tr := newTree()
+	tr := newTree(&heap{})
 	const rows = 50_000
 	for i := range rows {
 		putKey(&tr, number(i))
@@ -115,7 +115,7 @@ func TestTreeShrinksAsRowsGo(t *testing.T) {
 		"spread":         func(i int) int { return i * 7919 % rows },
 	} {
 		t.Run(name, func(t *testing.T) {
-			tr := newTree()
+			tr := newTree(&heap{})
 			for i := range rows {
 				putKey(&tr, number(i))
 			}
@@ -146,7 +146,7 @@ func TestTreeRandom(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	tr, want := newTree(), map[string]bool{}
+	tr, want := newTree(&heap{}), map[string]bool{}
 	for phase := range 6 {
 		for range 12_000 {
 			key := number(r.IntN(30_000))
@@ -172,8 +172,8 @@ func TestTreeRandom(t *testing.T) {
 		l, i := tr.seek(number(15_000))
 		for ; l != nil && i == l.n; l, i = l.next, 0 {
 		}
-		if l != nil && fmt.Sprintf("%x", l.rows[i].key()) < fmt.Sprintf("%x", number(15_000)) {
-			t.Fatalf("seek found %x, which is below the key", l.rows[i].key())
+		if l != nil && fmt.Sprintf("%x", tr.heap.key(l.rows[i].place)) < fmt.Sprintf("%x", number(15_000)) {
+			t.Fatalf("seek found %x, which is below the key", tr.heap.key(l.rows[i].place))
 		}
 	}
 }
