@@ -23,11 +23,7 @@ type report struct {
 		CPU          float64 `json:"cpuMicrosPerOperation"`
 		RSSPeakBytes float64 `json:"rssPeakBytes"`
 	} `json:"server"`
-	Figures []struct {
-		Name  string  `json:"name"`
-		Value float64 `json:"value"`
-		Unit  string  `json:"unit"`
-	} `json:"figures,omitempty"`
+	Figures []figure `json:"figures,omitempty"`
 	// What only this program knows: what the device wrote for the run, its
 	// preparation and anybody else meanwhile, and what the data dirs hold in the
 	// end.
@@ -63,6 +59,13 @@ func (s *settings) measure(ctx context.Context, one server, c comparison) (r *re
 		return nil, err
 	}
 	r.WrittenBytes = after - before
+	if restarts(c.Workload) {
+		figures, err := restart(ctx, members)
+		if err != nil {
+			return nil, fmt.Errorf("restart: %w", err)
+		}
+		r.Figures = append(r.Figures, figures...)
+	}
 	for _, m := range members {
 		r.DataBytes += float64(folderBytes(m.dir))
 	}

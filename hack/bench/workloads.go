@@ -24,12 +24,18 @@ var workloads = []workload{
 	{"txn-mixed", true, "txn-mixed --in-flight=256 --connections=16"},
 	{"delete", false, "delete --in-flight=256 --connections=16 --key-space=100000"},
 	{"watch", true, "watch --in-flight=16 --watchers=100 --streams=10"},
+	{"restart-1m", false, "range --in-flight=1 --key-space=1000000 --range-size=1 --count=1"},
 	{"watch-lag", false, "watch-lag --in-flight=64 --connections=8 --behind=50000"},
+	{"watch-lag-500k", false, "watch-lag --in-flight=64 --connections=8 --behind=500000"},
 	{"lease-grant", false, "lease-grant --in-flight=64 --connections=8"},
 	{"lease-keepalive", true, "lease-keepalive --in-flight=256 --connections=16"},
 	{"lease-expiry", false, "lease-expiry --leases=10000 --ttl=20"},
+	{"lease-expiry-100k", false, "lease-expiry --leases=100000 --key-space=100000 --ttl=30"},
 	{"kubernetes", true, "kubernetes --in-flight=64 --connections=8"},
 }
+
+// restarts tells whether the members are restarted behind the load.
+func restarts(workload string) bool { return strings.HasPrefix(workload, "restart-") }
 
 // workloadNames are all, or those of the short profile.
 func workloadNames(short bool) (names []string) {
