@@ -52,8 +52,9 @@ var rooms = map[string][]string{
 	"operator/plan":       {"api"},
 	"operator/resources":  {"api", "operator/tuning"},
 	"operator/member":     {},
-	"operator/controller": {"operator/plan", "operator/resources", "operator/member", "operator/tuning", "api"},
-	"operator/cmd":        {"operator/controller", "operator/plan", "operator/resources", "operator/member", "operator/tuning", "api"},
+	"operator/pki":        {},
+	"operator/controller": {"operator/plan", "operator/resources", "operator/member", "operator/tuning", "operator/pki", "api"},
+	"operator/cmd":        {"operator/controller", "operator/plan", "operator/resources", "operator/member", "operator/tuning", "operator/pki", "api"},
 
 	"hack": {},
 	"e2e":  {"api"},

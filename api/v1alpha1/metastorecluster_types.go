@@ -118,6 +118,11 @@ type MetaStoreClusterSpec struct {
 	// +optional
 	Repair *RepairSpec `json:"repair,omitempty"`
 
+	// TLS says how clients and members speak to members; left out, in the clear.
+	//
+	// +optional
+	TLS *TLSSpec `json:"tls,omitempty"`
+
 	// PodTemplate is laid over the pods that the operator makes.
 	//
 	// +optional

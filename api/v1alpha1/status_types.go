@@ -18,6 +18,9 @@ const (
 	ConditionAllMembersReady = "AllMembersReady"
 	// ConditionUpToDate is True when every pod runs the newest revision of its template.
 	ConditionUpToDate = "UpToDate"
+	// ConditionTLSReady is True when members accept what spec.tls asks for with
+	// certificates that hold; absent without TLS.
+	ConditionTLSReady = "TLSReady"
 	// ConditionConfigValid is False when the spec asks for what cannot be, such as more cache than memory.
 	ConditionConfigValid = "ConfigValid"
 )
@@ -116,6 +119,11 @@ type MetaStoreClusterStatus struct {
 	//
 	// +optional
 	Recovery *RecoveryStatus `json:"recovery,omitempty"`
+
+	// TLS is absent without TLS.
+	//
+	// +optional
+	TLS *TLSStatus `json:"tls,omitempty"`
 
 	// +optional
 	// +listType=map

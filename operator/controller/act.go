@@ -156,8 +156,10 @@ func (r *Reconciler) changeMembers(ctx context.Context, o *observation, s plan.S
 	id := member.ID(s.Member)
 	switch s.Action {
 	case plan.AddLearner:
-		_, err := o.access.AddLearner(ctx, o.voterEndpoints(), resources.PeerURL(o.cluster, s.Ordinal))
+		_, err := o.access.AddLearner(ctx, o.voterEndpoints(), resources.PeerURL(o.cluster, s.Ordinal, s.PeerTLS))
 		return err
+	case plan.UpdatePeerURL:
+		return o.access.UpdatePeerURL(ctx, o.voterEndpoints(), id, resources.PeerURL(o.cluster, s.Ordinal, s.PeerTLS))
 	case plan.Promote:
 		return o.access.Promote(ctx, o.voterEndpoints(), id)
 	case plan.Remove:
@@ -165,7 +167,7 @@ func (r *Reconciler) changeMembers(ctx context.Context, o *observation, s plan.S
 	case plan.MoveLeader:
 		for _, m := range o.world.Members {
 			if m.Leader {
-				return o.access.MoveLeader(ctx, resources.ClientURL(o.cluster, m.Ordinal), id)
+				return o.access.MoveLeader(ctx, o.clientURL(m.Ordinal), id)
 			}
 		}
 		return errMoved
@@ -201,7 +203,7 @@ func (o *observation) voterEndpoints() []string {
 	var out []string
 	for _, m := range o.world.Members {
 		if m.Answers && !m.Learner {
-			out = append(out, resources.ClientURL(o.cluster, m.Ordinal))
+			out = append(out, o.clientURL(m.Ordinal))
 		}
 	}
 	return out

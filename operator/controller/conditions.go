@@ -35,6 +35,11 @@ func (o *observation) conditions(d plan.Decision, actErr error) []metav1.Conditi
 	set(v1alpha1.ConditionAllMembersReady, members)
 	set(v1alpha1.ConditionUpToDate, upToDate)
 	set(v1alpha1.ConditionConfigValid, o.configValid())
+	if v, ok := o.tlsReady(); ok {
+		set(v1alpha1.ConditionTLSReady, v)
+	} else {
+		meta.RemoveStatusCondition(&all, v1alpha1.ConditionTLSReady)
+	}
 	set(v1alpha1.ConditionReady, o.ready(d, actErr, available, members, upToDate))
 	if stalled {
 		set(v1alpha1.ConditionStalled, yes(reason, message))

@@ -30,6 +30,7 @@ import (
 
 	"metastore.io/metastore/api/v1alpha1"
 	"metastore.io/metastore/operator/member"
+	"metastore.io/metastore/operator/pki"
 	"metastore.io/metastore/operator/plan"
 )
 
@@ -38,6 +39,7 @@ import (
 // +kubebuilder:rbac:groups=metastore.io,resources=metastoreclusters/finalizers,verbs=update
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=configmaps;services,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;delete
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;patch;delete
@@ -76,7 +78,9 @@ type Reconciler struct {
 	// to be destroyed.
 	Live client.Reader
 	// Members gives the access to the members of a cluster.
-	Members func(*v1alpha1.MetaStoreCluster) member.Access
+	Members func(*v1alpha1.MetaStoreCluster, member.Credentials) member.Access
+	// Certificates say how long those that the operator makes hold.
+	Certificates pki.Lifetimes
 	// Events receives one event an action.
 	Events events.EventRecorder
 	// ServerImage is what members run when the spec names no image.
@@ -102,6 +106,8 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Owns(&policyv1.PodDisruptionBudget{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(clusterOf)).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(clusterOf)).
+		// Their names and versions only: no cache holds what is in them.
+		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.clustersNaming)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: max(1, r.Concurrency),
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
@@ -123,6 +129,7 @@ func clusterOf(_ context.Context, o client.Object) []reconcile.Request {
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	cluster := &v1alpha1.MetaStoreCluster{}
 	if err := r.Client.Get(ctx, req.NamespacedName, cluster); err != nil {
+		forgetMetrics(req.Namespace, req.Name)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	o, err := r.observe(ctx, cluster)

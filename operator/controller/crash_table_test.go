@@ -19,6 +19,7 @@ var _ = DescribeTable("An operator that dies after each call", func(ctx SpecCont
 	change(f)
 	died := f.passUntilReady()
 	Expect(f.fake.Changes()[before:]).To(Equal(changes))
+	Expect(f.fake.CutOff()).To(BeEmpty(), "a member could not be reached by another")
 	for _, call := range calls {
 		Expect(died).To(ContainElement(HavePrefix(call)), "the table promises a crash there")
 	}
@@ -65,6 +66,16 @@ var _ = DescribeTable("An operator that dies after each call", func(ctx SpecCont
 	},
 		[]string{"force x-0", "add x-1", "promote x-1", "add x-2", "promote x-2"},
 		"patch data-x-0", "patch x", "patch x-members", "delete data-x-1", "delete data-x-2", "status"),
+	Entry("turning TLS on", int32(3), func(f *fixture) { f.edit(withTLS(v1alpha1.TLSRequired, v1alpha1.TLSRequired, selfSigned)) },
+		[]string{"move x-1", "update x-0 https", "update x-1 https", "update x-2 https", "move x-0"},
+		"patch x-ca", "patch x-tls", "patch x-client-tls", "patch x-members", "patch x", "delete x-2", "update https://x-0", "status"),
+	Entry("and off", int32(1), func(f *fixture) {
+		f.edit(withTLS(v1alpha1.TLSRequired, v1alpha1.TLSRequired, selfSigned))
+		f.passUntilReady()
+		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.TLS = nil })
+	},
+		[]string{"update x-0 https", "update x-0 http"},
+		"patch x-members", "patch x", "delete x-0", "update http://x-0"),
 )
 
 // awaitUnready waits until the kubelet has told of a failure; the cluster would

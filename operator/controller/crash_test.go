@@ -83,6 +83,10 @@ func (c countedMembers) AddLearner(ctx context.Context, e []string, url string) 
 	return id, c.n.count("add", url, err)
 }
 
+func (c countedMembers) UpdatePeerURL(ctx context.Context, e []string, id member.ID, url string) error {
+	return c.n.count("update", url, c.n.members.UpdatePeerURL(ctx, e, id, url))
+}
+
 func (c countedMembers) Promote(ctx context.Context, e []string, id member.ID) error {
 	return c.n.count("promote", fmt.Sprint(id), c.n.members.Promote(ctx, e, id))
 }

@@ -33,6 +33,7 @@ func podFacts(p *corev1.Pod) plan.Pod {
 		Running:        running(p),
 		Waiting:        waiting(p),
 		Terminating:    p.DeletionTimestamp != nil,
+		Modes:          resources.Modes(p.Annotations),
 	}
 	if c := podCondition(p, corev1.PodReady); c != nil {
 		f.Ready = c.Status == corev1.ConditionTrue
@@ -173,10 +174,12 @@ func (o *observation) memberFacts() []plan.Member {
 	committed := o.committed()
 	out := make([]plan.Member, 0, len(o.view.Members))
 	for _, m := range o.view.Members {
-		f := plan.Member{ID: plan.MemberID(m.ID), Ordinal: o.ordinalOf(m), Learner: m.Learner, Started: m.Name != ""}
+		f := plan.Member{ID: plan.MemberID(m.ID), Learner: m.Learner, Started: m.Name != ""}
+		f.Ordinal, f.PeerTLS = o.ordinalOf(m)
 		if s, ok := o.status(f.Ordinal); ok && s.ID == m.ID {
 			f.Answers = true
 			f.Leader = m.ID == leader
+			f.Leaderless = s.Leader == 0
 			f.Lag = committed - min(committed, s.AppliedIndex)
 		}
 		out = append(out, f)
@@ -184,19 +187,21 @@ func (o *observation) memberFacts() []plan.Member {
 	return out
 }
 
-// ordinalOf is the ordinal whose peer URL a member has, or -1.
-func (o *observation) ordinalOf(m member.Member) int {
+// ordinalOf is the ordinal whose peer URL a member has, or -1, and whether that
+// URL has TLS.
+func (o *observation) ordinalOf(m member.Member) (ordinal int, secure bool) {
 	for _, raw := range m.PeerURLs {
 		u, err := url.Parse(raw)
 		if err != nil {
 			continue
 		}
 		pod, _, _ := strings.Cut(u.Hostname(), ".")
-		if ordinal, ok := resources.Ordinal(o.cluster.Name, pod); ok && resources.PeerURL(o.cluster, ordinal) == raw {
-			return ordinal
+		secure := u.Scheme == "https"
+		if ordinal, ok := resources.Ordinal(o.cluster.Name, pod); ok && resources.PeerURL(o.cluster, ordinal, secure) == raw {
+			return ordinal, secure
 		}
 	}
-	return -1
+	return -1, false
 }
 
 // leader is the one that the answering member of the highest term follows; 0

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -94,14 +95,16 @@ func TestMembersAreJoinedByPeerURL(t *testing.T) {
 		want int
 	}{
 		{"http://x-2.x-peers.ns.svc:2380", 2},
+		{"https://x-2.x-peers.ns.svc:2380", 2},
 		{"http://x-2.x-peers.other.svc:2380", -1},
 		{"http://y-2.x-peers.ns.svc:2380", -1},
 		{"http://x-02.x-peers.ns.svc:2380", -1},
 		{"http://10.0.0.1:2380", -1},
 		{"::", -1},
 	} {
-		if got := o.ordinalOf(member.Member{Name: "x-0", PeerURLs: []string{c.url}}); got != c.want {
-			t.Errorf("%s: %d, want %d", c.url, got, c.want)
+		got, secure := o.ordinalOf(member.Member{Name: "x-0", PeerURLs: []string{c.url}})
+		if got != c.want || secure != strings.HasPrefix(c.url, "https:") {
+			t.Errorf("%s: %d, want %d; https %v", c.url, got, c.want, secure)
 		}
 	}
 }

@@ -2,6 +2,8 @@ package controller
 
 import (
 	"context"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -149,14 +151,18 @@ func (k *kubelet) startServer(ctx context.Context, fake *member.Fake, pod *corev
 		State string `json:"initial-cluster-state"`
 		Peer  string `json:"initial-advertise-peer-urls"`
 		Force string `json:"force-new-cluster-once"`
+		Ports string `json:"listen-peer-urls"`
 	}
-	text, ok := settings.Data[pod.Name+".yaml"]
+	arguments := pod.Spec.Containers[0].Command
+	name := filepath.Base(strings.Replace(arguments[len(arguments)-1], "$(POD_NAME)", pod.Name, 1))
+	text, ok := settings.Data[name]
 	if !ok {
 		return member.ExitOther, nil
 	}
 	if err := yaml.Unmarshal([]byte(text), &file); err != nil {
 		return member.ExitOther, err
 	}
+	fake.Speaks(pod.Name, strings.Contains(file.Ports, "http:"), strings.Contains(file.Ports, "https:"))
 	return fake.Start(pod.Name, volume, file.Peer, file.State == "new", file.Force), nil
 }
 

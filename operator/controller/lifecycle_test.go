@@ -69,7 +69,7 @@ var _ = Describe("A cluster", func() {
 		f.awaitReady()
 		leader := f.cluster()
 		last := leader.Status.Members[4]
-		Expect(f.fake.MoveLeader(ctx, resources.ClientURL(leader, 0), parseMember(last.ID))).To(Succeed())
+		Expect(f.fake.MoveLeader(ctx, resources.ClientURL(leader, 0, false), parseMember(last.ID))).To(Succeed())
 		before := len(f.fake.Changes())
 		f.scale(3)
 		f.awaitReady()

@@ -33,13 +33,18 @@ type observation struct {
 	tuning   v1alpha1.EffectiveTuning
 	// invalid is why the spec cannot be carried out; nil when it can.
 	invalid error
-	// wanted are the static objects as they should be, by "Kind/name".
+	tls     tlsFacts
+	// modes are the TLS modes that the pod template is to have now.
+	modes v1alpha1.TLSModes
+	// wanted are the objects that are missing or differ, as they should be, by
+	// "Kind/name"; order is theirs.
 	wanted map[string]client.Object
+	order  []string
 	world  plan.World
 }
 
 func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.MetaStoreCluster) (*observation, error) {
-	o := &observation{now: r.Now(), cluster: cluster, access: r.Members(cluster)}
+	o := &observation{now: r.Now(), cluster: cluster, wanted: map[string]client.Object{}}
 	o.tuning, o.invalid = tuning.Derive(&cluster.Spec)
 	var err error
 	if o.set, err = fetch(ctx, r.Client, cluster, resources.SetName(cluster.Name), &appsv1.StatefulSet{}); err != nil {
@@ -54,6 +59,14 @@ func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.MetaStoreClu
 	if err := r.observeClaims(ctx, o); err != nil {
 		return nil, err
 	}
+	if err := r.observeTLS(ctx, o); err != nil {
+		return nil, err
+	}
+	config, err := o.tls.clientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("read the certificates for members: %w", err)
+	}
+	o.access = r.Members(cluster, member.Credentials{TLS: config})
 	o.view = o.access.Look(ctx, o.endpoints())
 	if err := r.makeWorld(ctx, o); err != nil {
 		return nil, err
@@ -116,7 +129,7 @@ func (o *observation) endpoints() []string {
 	var out []string
 	for _, ordinal := range ordinals(o.pods) {
 		if p := o.pods[ordinal]; p.Status.PodIP != "" && running(p) {
-			out = append(out, resources.ClientURL(o.cluster, ordinal))
+			out = append(out, o.clientURL(ordinal))
 		}
 	}
 	return out
@@ -124,6 +137,6 @@ func (o *observation) endpoints() []string {
 
 // status returns what the member of an ordinal says of itself.
 func (o *observation) status(ordinal int) (member.Status, bool) {
-	s, ok := o.view.Status[resources.ClientURL(o.cluster, ordinal)]
+	s, ok := o.view.Status[o.clientURL(ordinal)]
 	return s, ok
 }

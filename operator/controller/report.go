@@ -23,6 +23,7 @@ import (
 func (r *Reconciler) report(ctx context.Context, o *observation, d plan.Decision, actErr error) error {
 	updated := o.cluster.DeepCopy()
 	updated.Status = o.newStatus(d, actErr)
+	r.tellCertificates(o, updated)
 	if equality.Semantic.DeepEqual(o.cluster.Status, updated.Status) {
 		return nil
 	}
@@ -60,6 +61,7 @@ func (o *observation) newStatus(d plan.Decision, actErr error) v1alpha1.MetaStor
 		Members:            o.memberStatuses(),
 		Operation:          o.operationStatus(d),
 		Recovery:           o.recoveryStatus(),
+		TLS:                o.tlsStatus(),
 	}
 	if o.invalid == nil {
 		s.EffectiveTuning = o.tuning.DeepCopy()

@@ -23,6 +23,7 @@ func (r *Reconciler) makeWorld(ctx context.Context, o *observation) error {
 	c := o.cluster
 	o.world = plan.World{
 		Now: o.now, Limits: r.Limits, Deleting: c.DeletionTimestamp != nil,
+		TLS:  o.planTLS(),
 		Spec: plan.Spec{Replicas: int(c.Spec.Replicas), VolumeBytes: c.Spec.Storage.Size.Value(), Repair: repairSpec(c.Spec.Repair)},
 		Pods: map[int]plan.Pod{}, Volumes: map[int]plan.Volume{},
 		ListKnown: o.view.ListErr == nil && len(o.view.Members) > 0,
@@ -101,15 +102,18 @@ func (r *Reconciler) compare(ctx context.Context, o *observation) error {
 			Revision:     o.set.Status.UpdateRevision,
 			Terminating:  o.set.DeletionTimestamp != nil,
 			ClaimsDiffer: o.claimTemplateBytes() != 0 && o.claimTemplateBytes() < o.world.Spec.VolumeBytes,
-			Differs:      o.invalid == nil && differs(r.setWithReplicas(o, int(replicasOf(o.set))), o.set),
+			Modes:        resources.Modes(o.set.Spec.Template.Annotations),
 		}
+	}
+	o.modes = plan.NextModes(&o.world)
+	if o.set != nil {
+		o.world.Set.Differs = o.invalid == nil && differs(r.setWithReplicas(o, int(replicasOf(o.set))), o.set)
 	}
 	o.world.SettingsDiffer = o.invalid == nil && differs(r.wantedSettings(o), o.settings)
 	return r.compareObjects(ctx, o)
 }
 
 func (r *Reconciler) compareObjects(ctx context.Context, o *observation) error {
-	o.wanted = map[string]client.Object{}
 	b := r.builder(o)
 	peers, err := fetch(ctx, r.Client, o.cluster, resources.PeerServiceName(o.cluster.Name), &corev1.Service{})
 	if err != nil {
@@ -128,16 +132,22 @@ func (r *Reconciler) compareObjects(ctx context.Context, o *observation) error {
 	if budget == nil || o.world.ListKnown {
 		o.want("PodDisruptionBudget/", stamped(b.PodDisruptionBudget(o.voters())), budget)
 	}
+	o.world.Objects = o.order
 	return nil
 }
 
 // want notes an object that is missing or differs.
 func (o *observation) want(kind string, wanted, live client.Object) {
 	if differs(wanted, live) {
-		name := kind + wanted.GetName()
-		o.wanted[name] = wanted
-		o.world.Objects = append(o.world.Objects, name)
+		o.wantObject(kind+wanted.GetName(), wanted)
 	}
+}
+
+func (o *observation) wantObject(name string, wanted client.Object) {
+	if o.wanted[name] == nil {
+		o.order = append(o.order, name)
+	}
+	o.wanted[name] = wanted
 }
 
 // voters is the number of voters as far as it is known, and else the wanted one.
@@ -155,7 +165,7 @@ func (o *observation) voters() int {
 }
 
 func (r *Reconciler) builder(o *observation) resources.Builder {
-	return resources.For(o.cluster, r.ServerImage, o.tuning)
+	return resources.For(o.cluster, r.ServerImage, o.tuning).WithModes(o.modes)
 }
 
 // wantedSettings are the start-up settings for the entries that the planner
@@ -167,9 +177,22 @@ func (r *Reconciler) wantedSettings(o *observation) *corev1.ConfigMap {
 	}
 	members := make([]resources.MemberConfig, 0, len(entries))
 	for _, e := range entries {
-		members = append(members, resources.MemberConfig{Ordinal: e.Ordinal, New: e.New, Peers: e.Peers, Force: e.Force})
+		members = append(members, resources.MemberConfig{Ordinal: e.Ordinal, New: e.New, Peers: e.Peers, Force: e.Force, Secure: e.Secure})
 	}
-	return stamped(r.builder(o).Members(members))
+	return stamped(r.builder(o).Members(members, o.modesInUse()...))
+}
+
+// modesInUse are the TLS modes of the pods and of the template that there are: a
+// container that starts anew needs the settings that its pod was made for.
+func (o *observation) modesInUse() []v1alpha1.TLSModes {
+	var out []v1alpha1.TLSModes
+	for _, ordinal := range ordinals(o.pods) {
+		out = append(out, o.modesOf(ordinal))
+	}
+	if o.set != nil {
+		out = append(out, resources.Modes(o.set.Spec.Template.Annotations))
+	}
+	return out
 }
 
 // writtenEntries reads back the entries of the settings that there are.
@@ -178,21 +201,29 @@ func (o *observation) writtenEntries() []plan.Entry {
 		return nil
 	}
 	var out []plan.Entry
+	known := map[int]bool{} // a pod has a file for each of several modes
 	for _, key := range slices.Sorted(maps.Keys(o.settings.Data)) {
-		ordinal, ok := resources.Ordinal(o.cluster.Name, strings.TrimSuffix(key, ".yaml"))
+		pod, _, _ := strings.Cut(key, ".")
+		ordinal, ok := resources.Ordinal(o.cluster.Name, pod)
 		var file struct {
 			Cluster string `json:"initial-cluster"`
 			State   string `json:"initial-cluster-state"`
 			Force   string `json:"force-new-cluster-once"`
 		}
-		if !ok || yaml.Unmarshal([]byte(o.settings.Data[key]), &file) != nil {
+		if !ok || known[ordinal] || yaml.Unmarshal([]byte(o.settings.Data[key]), &file) != nil {
 			continue
 		}
+		known[ordinal] = true
 		e := plan.Entry{Ordinal: ordinal, New: file.State == "new", Force: file.Force}
 		for _, peer := range strings.Split(file.Cluster, ",") {
-			name, _, _ := strings.Cut(peer, "=")
-			if p, ok := resources.Ordinal(o.cluster.Name, name); ok {
-				e.Peers = append(e.Peers, p)
+			name, url, _ := strings.Cut(peer, "=")
+			p, ok := resources.Ordinal(o.cluster.Name, name)
+			if !ok {
+				continue
+			}
+			e.Peers = append(e.Peers, p)
+			if strings.HasPrefix(url, "https:") {
+				e.Secure = append(e.Secure, p)
 			}
 		}
 		out = append(out, e)

@@ -24,6 +24,7 @@ import (
 
 	"metastore.io/metastore/api/v1alpha1"
 	"metastore.io/metastore/operator/member"
+	"metastore.io/metastore/operator/pki"
 	"metastore.io/metastore/operator/plan"
 	"metastore.io/metastore/operator/resources"
 )
@@ -125,7 +126,7 @@ func (f *fixture) ids() map[string]string {
 func (f *fixture) settled(c *v1alpha1.MetaStoreCluster) string {
 	n := int(c.Spec.Replicas)
 	ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady)
-	view := f.fake.Look(f.ctx, []string{resources.ClientURL(c, 0)})
+	view := f.fake.Look(f.ctx, []string{resources.ClientURL(c, 0, false)})
 	claims := slices.Sorted(maps.Keys(f.claims()))
 	switch {
 	case ready == nil || ready.Status != metav1.ConditionTrue:
@@ -154,9 +155,11 @@ func (f *fixture) awaitReady() {
 func (f *fixture) reconciler(c client.Client, live client.Reader, access member.Access) *Reconciler {
 	limits := plan.DefaultLimits()
 	limits.RepairGrace, limits.LostGrace, limits.RepairInterval = 200*time.Millisecond, 200*time.Millisecond, 0
+	limits.PeerURLPause = 100 * time.Millisecond
 	return &Reconciler{
 		Client: c, Live: live, Events: f.events, ServerImage: "registry.test/metastore:1", Limits: limits, Now: time.Now,
-		Members: func(*v1alpha1.MetaStoreCluster) member.Access { return access },
+		Members:      func(*v1alpha1.MetaStoreCluster, member.Credentials) member.Access { return access },
+		Certificates: pki.Lifetimes{Authority: 1000 * time.Hour, Certificate: 90 * time.Hour, Spread: 300 * time.Millisecond},
 		Pace: Pace{
 			Step: 10 * time.Millisecond, Busy: 100 * time.Millisecond, Steady: time.Second,
 			Retry: 20 * time.Millisecond, MaxRetry: 200 * time.Millisecond,

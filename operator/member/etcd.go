@@ -3,7 +3,6 @@ package member
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,8 +24,6 @@ type Options struct {
 	LookTimeout time.Duration
 	// ChangeTimeout bounds one change of membership; 5 s when zero.
 	ChangeTimeout time.Duration
-	// TLS is used for https endpoints; nil for plain connections.
-	TLS *tls.Config
 }
 
 // Etcd reaches members through the etcd API. A connection lives as long as the
@@ -34,7 +31,8 @@ type Options struct {
 // nothing is left behind for a cluster that is gone, and at a few calls a
 // minute the price of dialling does not matter.
 type Etcd struct {
-	options Options
+	options     Options
+	credentials Credentials
 }
 
 var _ Access = (*Etcd)(nil)
@@ -49,6 +47,9 @@ func NewEtcd(o Options) *Etcd {
 	}
 	return &Etcd{options: o}
 }
+
+// With returns the access to members that ask for credentials.
+func (e *Etcd) With(c Credentials) *Etcd { return &Etcd{options: e.options, credentials: c} }
 
 // Look implements Access.
 func (e *Etcd) Look(ctx context.Context, endpoints []string) View {
@@ -132,6 +133,18 @@ func (e *Etcd) AddLearner(ctx context.Context, endpoints []string, peerURL strin
 	return id, nil
 }
 
+// UpdatePeerURL implements Access.
+func (e *Etcd) UpdatePeerURL(ctx context.Context, endpoints []string, id ID, peerURL string) error {
+	err := e.change(ctx, endpoints, func(ctx context.Context, c *clientv3.Client) error {
+		_, err := c.MemberUpdate(ctx, uint64(id), []string{peerURL})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("set the peer URL of member %x to %s: %w", uint64(id), peerURL, err)
+	}
+	return nil
+}
+
 // Promote implements Access.
 func (e *Etcd) Promote(ctx context.Context, endpoints []string, id ID) error {
 	err := e.change(ctx, endpoints, func(ctx context.Context, c *clientv3.Client) error {
@@ -187,7 +200,7 @@ func (e *Etcd) dial(ctx context.Context, endpoints ...string) (*clientv3.Client,
 	}
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints: endpoints,
-		TLS:       e.options.TLS,
+		TLS:       e.credentials.TLS,
 		Context:   ctx,
 		Logger:    zap.NewNop(),
 		// Calls are single attempts; the reconcile loop is the retry.

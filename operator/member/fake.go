@@ -35,6 +35,8 @@ type Fake struct {
 	lagging map[string]bool
 	fail    func(call string) error
 	changes []string
+	ports   map[string]peerPort
+	cutOff  []string
 }
 
 var _ Access = (*Fake)(nil)
@@ -320,6 +322,7 @@ func (f *Fake) status(pod string) (Status, error) {
 
 func (f *Fake) serve(pod string, m *Member) Exit {
 	f.running[pod] = m.ID
+	f.connect()
 	m.ClientURLs = []string{strings.Replace(m.PeerURLs[0], ":2380", ":2379", 1)}
 	f.elect()
 	return Running

@@ -12,6 +12,7 @@ package member
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 )
 
@@ -71,6 +72,13 @@ type View struct {
 	Errs map[string]error
 }
 
+// Credentials are what members ask of the operator. The zero value is for those
+// that ask nothing.
+type Credentials struct {
+	// TLS is used for https endpoints; nil for the system's authorities.
+	TLS *tls.Config
+}
+
 // Access is how the operator reaches the members of one cluster. All methods
 // may run concurrently. Endpoints are client URLs; a call that changes the
 // cluster goes to one of them, and the first that accepts it is enough.
@@ -79,6 +87,8 @@ type Access interface {
 	Look(ctx context.Context, endpoints []string) View
 	// AddLearner returns when the change is committed.
 	AddLearner(ctx context.Context, endpoints []string, peerURL string) (ID, error)
+	// UpdatePeerURL changes where the others reach a member.
+	UpdatePeerURL(ctx context.Context, endpoints []string, id ID, peerURL string) error
 	// Promote makes a learner a voter; ErrNotReady while it lags.
 	Promote(ctx context.Context, endpoints []string, id ID) error
 	// Remove takes a member out of the cluster for ever.

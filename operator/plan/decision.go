@@ -32,6 +32,8 @@ const (
 	AddLearner Action = "AddLearner"
 	// Promote makes a learner a voter.
 	Promote Action = "Promote"
+	// UpdatePeerURL changes the scheme of a member's peer URL to Step.PeerTLS.
+	UpdatePeerURL Action = "UpdatePeerURL"
 	// Remove takes a member out of the cluster.
 	Remove Action = "Remove"
 	// MoveLeader hands the leadership to Step.Member.
@@ -79,6 +81,8 @@ type Step struct {
 	// DataGone marks a removal that gives up a member because of what its pod
 	// shows; whoever acts looks at the pod once more before it does.
 	DataGone bool
+	// PeerTLS says whether the peer URL that is written has TLS.
+	PeerTLS bool
 }
 
 func (s Step) String() string {
@@ -94,6 +98,9 @@ func (s Step) String() string {
 	}
 	if s.Replicas != 0 {
 		out += fmt.Sprintf(" replicas=%d", s.Replicas)
+	}
+	if s.PeerTLS {
+		out += " https"
 	}
 	return out
 }
@@ -143,6 +150,7 @@ const (
 	ReasonVolumeFull      = "VolumeFull"
 	ReasonMemberStarting  = "MemberStarting"
 	ReasonMemberUnhealthy = "MemberUnhealthy"
+	ReasonCertificates    = "CertificatesMissing"
 )
 
 // The server's exit codes that say what is wrong with its data.

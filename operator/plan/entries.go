@@ -12,6 +12,8 @@ type Entry struct {
 	New bool
 	// Peers are the ordinals of all members, itself included, in order.
 	Peers []int
+	// Secure are those of them whose peer URL has TLS, in order.
+	Secure []int
 	// Force is the word of a recovery: the member forgets all others, once.
 	Force string
 }
@@ -23,30 +25,47 @@ func Entries(w World) (entries []Entry, ok bool) {
 	switch {
 	case w.Recovery != nil && !w.ListKnown:
 		s := w.Recovery.Ordinal
-		return []Entry{{Ordinal: s, Peers: []int{s}, Force: w.Recovery.Word}}, true
+		return []Entry{w.alone(Entry{Ordinal: s, Force: w.Recovery.Word})}, true
 	case !w.Bootstrapped:
-		return []Entry{{Ordinal: 0, New: true, Peers: []int{0}}}, true
+		return []Entry{w.alone(Entry{Ordinal: 0, New: true})}, true
 	case !w.ListKnown:
 		peers := make([]int, w.adopted())
 		for i := range peers {
 			peers[i] = i
 		}
-		return among(peers), false
+		if PeerTLS(&w) {
+			return among(peers, peers), false
+		}
+		return among(peers, nil), false
 	}
-	peers := []int{}
+	var peers, secure []int
 	for _, m := range w.Members {
-		if m.Ordinal >= 0 {
-			peers = append(peers, m.Ordinal)
+		if m.Ordinal < 0 {
+			continue
+		}
+		peers = append(peers, m.Ordinal)
+		if m.PeerTLS {
+			secure = append(secure, m.Ordinal)
 		}
 	}
 	slices.Sort(peers)
-	return among(peers), true
+	slices.Sort(secure)
+	return among(peers, secure), true
 }
 
-func among(peers []int) []Entry {
+// alone makes a member the only one.
+func (w *World) alone(e Entry) Entry {
+	e.Peers = []int{e.Ordinal}
+	if PeerTLS(w) {
+		e.Secure = e.Peers
+	}
+	return e
+}
+
+func among(peers, secure []int) []Entry {
 	entries := make([]Entry, 0, len(peers))
 	for _, p := range peers {
-		entries = append(entries, Entry{Ordinal: p, Peers: peers})
+		entries = append(entries, Entry{Ordinal: p, Peers: peers, Secure: secure})
 	}
 	return entries
 }

@@ -23,10 +23,16 @@ func orphans(w *World) *Decision {
 		if d := w.clear(ordinal); d != nil {
 			return d
 		}
-		return act(replace, ordinal, step(AddLearner, ordinal), "MemberRemoved",
+		return act(replace, ordinal, w.addLearner(ordinal), "MemberRemoved",
 			"ordinal %d gets a new member in place of the removed one", ordinal)
 	}
 	return nil
+}
+
+func (w *World) addLearner(ordinal int) Step {
+	s := step(AddLearner, ordinal)
+	s.PeerTLS = PeerTLS(w)
+	return s
 }
 
 // clear gives up the volume of an ordinal that has no member, and its pod.

@@ -59,6 +59,9 @@ func (w *World) createSet() *Decision {
 	if d := invalid(w); d != nil {
 		return d
 	}
+	if d := w.awaitCertificates(); d != nil {
+		return d
+	}
 	n := 1
 	if w.Bootstrapped {
 		n = w.adopted()

@@ -28,7 +28,7 @@ func (w *World) scaleOut(ordinal int) *Decision {
 		return w.waitSinceReported(scaleOut, m.Ordinal, w.Limits.StartTimeout, ReasonMemberUnhealthy,
 			"the cluster does not grow while member %d %s", m.Ordinal, w.unhealthy(m))
 	}
-	return act(scaleOut, ordinal, step(AddLearner, ordinal), "ReplicasDiffer",
+	return act(scaleOut, ordinal, w.addLearner(ordinal), "ReplicasDiffer",
 		"%d members of %d; the next joins as a learner", len(w.Members), w.Spec.Replicas)
 }
 

@@ -85,6 +85,7 @@ var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 //	set replicas=3 rev=a [differs] [claims-differ] [unobserved] [terminating]
 //	repair [manual] [grace=10s] [replace-lost] [recover]
 //	confirmed | recovery ordinal=2 word=w | forcing w
+//	tls client=Required peer=Required [client-certs] [peer-certs] | tls-trouble why
 //	objects Service/x Service/y | settings-differ | deleting | new | blind | invalid why
 //	waited TYPE ordinal=1 reason=PodMissing since=30s
 //	2: pod=ready|starting|crash|pending ... vol=10 ... member=a2 ...
@@ -92,8 +93,9 @@ var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 // A pod takes rev=, age=, for= (how long Ready has its value), exit=, waiting=,
 // ending=, node=gone|down; a volume recorded=, vol-age=, fixed, vol-ending,
 // vol-lost, vol-node=gone, unrecorded; a member leader, learner, lag=, silent,
-// unstarted. survivor=2/100/99 is what one without a quorum says: the term and
-// the index that its log ends with, and the index that it knows as committed.
+// unstarted, leaderless, https. Set and pods take client= and peer= for their TLS
+// modes. survivor=2/100/99 is what one without a quorum says: the term and the
+// index that its log ends with, and the index that it knows as committed.
 func parseWorld(text string) (World, error) {
 	w := World{
 		Now: epoch, Limits: DefaultLimits(), Bootstrapped: true, ListKnown: true,
@@ -172,6 +174,7 @@ func (f fields) into(w *World) error {
 		w.Set = &Set{
 			Replicas: f.number("replicas", 3), Revision: f.text("rev", "a"), Differs: f.has("differs"),
 			ClaimsDiffer: f.has("claims-differ"), Observed: !f.has("unobserved"), Terminating: f.has("terminating"),
+			Modes: f.modes(),
 		}
 	case "objects":
 		w.Objects = f.rest
@@ -188,6 +191,10 @@ func (f fields) into(w *World) error {
 		w.Forcing = f.rest[0]
 	case "settings-differ":
 		w.SettingsDiffer = true
+	case "tls":
+		w.TLS = TLS{Wanted: f.modes(), Client: f.has("client-certs"), Peer: f.has("peer-certs")}
+	case "tls-trouble":
+		w.TLS.Trouble = strings.Join(f.rest, " ")
 	case "invalid":
 		w.Invalid = strings.Join(f.rest, " ")
 	case "deleting":
@@ -219,6 +226,7 @@ func (f fields) intoOrdinal(w *World, ordinal int) {
 			Running: state == "ready" || state == "starting", ExitCode: f.number("exit", 0), Waiting: f.text("waiting", ""),
 			Terminating: f.has("ending"), TerminatingAt: f.ago("ending", 0),
 			NodeGone: f.text("node", "") == "gone", NodeDown: f.text("node", "") == "down",
+			Modes: f.modes(),
 		}
 	}
 	if f.has("vol") {
@@ -243,8 +251,13 @@ func (f fields) intoOrdinal(w *World, ordinal int) {
 		w.Members = append(w.Members, Member{
 			ID: f.id("member"), Ordinal: ordinal, Learner: f.has("learner"), Started: !f.has("unstarted"),
 			Answers: !f.has("silent") && !f.has("unstarted"), Leader: f.has("leader"), Lag: uint64(f.number("lag", 0)),
+			Leaderless: f.has("leaderless"), PeerTLS: f.has("https"),
 		})
 	}
+}
+
+func (f fields) modes() v1alpha1.TLSModes {
+	return v1alpha1.TLSModes{Client: v1alpha1.TLSMode(f.text("client", "")), Peer: v1alpha1.TLSMode(f.text("peer", ""))}
 }
 
 func operation(s string) (op v1alpha1.OperationType) { return v1alpha1.OperationType(s) }

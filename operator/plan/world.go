@@ -21,6 +21,7 @@ type World struct {
 	// Now is when the world was observed; the only clock there is.
 	Now    time.Time
 	Spec   Spec
+	TLS    TLS
 	Limits Limits
 	// Invalid is why the spec cannot be carried out, in one sentence; empty when
 	// it can. Settings and templates are then left as they are.
@@ -104,6 +105,9 @@ type Limits struct {
 	RepairInterval time.Duration
 	// ObjectTimeout is how long other controllers may take with an object.
 	ObjectTimeout time.Duration
+	// PeerURLPause is the time between two changes of a peer URL: enough for a
+	// member to notice that it has lost its leader.
+	PeerURLPause time.Duration
 	// MaxLag is the number of entries up to which a member is caught up.
 	MaxLag uint64
 }
@@ -119,6 +123,7 @@ func DefaultLimits() Limits {
 		StaleSettings:  30 * time.Second,
 		RepairInterval: 2 * time.Minute,
 		ObjectTimeout:  2 * time.Minute,
+		PeerURLPause:   3 * time.Second,
 		MaxLag:         1000,
 	}
 }
@@ -137,6 +142,8 @@ type Set struct {
 	// Revision is what the newest pod template makes.
 	Revision    string
 	Terminating bool
+	// Modes are those of its pod template.
+	Modes v1alpha1.TLSModes
 }
 
 // Pod is one observed pod.
@@ -157,6 +164,8 @@ type Pod struct {
 	// NodeGone says that the pod's node does not exist any more, NodeDown that it
 	// exists and has not been heard of for a while.
 	NodeGone, NodeDown bool
+	// Modes are what its server was started with.
+	Modes v1alpha1.TLSModes
 }
 
 // Volume is the claim of one ordinal.
@@ -189,6 +198,10 @@ type Member struct {
 	// Answers says that it answered this look, under this very identity.
 	Answers bool
 	Leader  bool
+	// Leaderless says that it answered and follows nobody.
+	Leaderless bool
+	// PeerTLS says that its peer URL has TLS.
+	PeerTLS bool
 	// Lag is by how many entries it is behind the newest known commit.
 	Lag uint64
 }

@@ -83,6 +83,42 @@ func full() *v1alpha1.MetaStoreCluster {
 	})
 }
 
+// secure has TLS at both ends, and clients that show certificates.
+func secure() *v1alpha1.MetaStoreCluster {
+	c := memory()
+	c.Name = "secure"
+	source := &v1alpha1.TLSSource{SelfSigned: &v1alpha1.SelfSigned{}}
+	c.Spec.TLS = &v1alpha1.TLSSpec{
+		Client: &v1alpha1.ClientTLS{Mode: v1alpha1.TLSRequired, Source: source, ClientCertificates: v1alpha1.ClientCertificatesRequired},
+		Peer:   &v1alpha1.PeerTLS{Mode: v1alpha1.TLSRequired, Source: source},
+	}
+	return c
+}
+
+// TestGoldenSecure has what TLS adds: pods and settings of a cluster that has it,
+// and settings of one on its way to it.
+func TestGoldenSecure(t *testing.T) {
+	required := v1alpha1.TLSModes{Client: v1alpha1.TLSRequired, Peer: v1alpha1.TLSRequired}
+	turning := v1alpha1.TLSModes{Client: v1alpha1.TLSPermissive, Peer: v1alpha1.TLSPermissive}
+	b := builder(t, secure())
+	members := []MemberConfig{{Ordinal: 1, Peers: []int{0, 1}, Secure: []int{0, 1}}}
+	midway := []MemberConfig{{Ordinal: 0, Peers: []int{0, 1}, Secure: []int{1}}}
+	golden(t, "secure.yaml",
+		b.WithModes(required).StatefulSet(2), b.WithModes(required).Members(members),
+		b.WithModes(turning).Members(midway, v1alpha1.TLSModes{}, turning))
+}
+
+func TestModesAreReadBack(t *testing.T) {
+	for _, client := range []v1alpha1.TLSMode{v1alpha1.TLSDisabled, v1alpha1.TLSPermissive, v1alpha1.TLSRequired} {
+		for _, peer := range []v1alpha1.TLSMode{v1alpha1.TLSDisabled, v1alpha1.TLSPermissive, v1alpha1.TLSRequired} {
+			modes := v1alpha1.TLSModes{Client: client, Peer: peer}
+			if got := Modes(builder(t, one()).WithModes(modes).StatefulSet(1).Spec.Template.Annotations); got != modes {
+				t.Errorf("%v reads back as %v", modes, got)
+			}
+		}
+	}
+}
+
 // builder derives the tuning as the controller does.
 func builder(t *testing.T, c *v1alpha1.MetaStoreCluster) Builder {
 	t.Helper()
@@ -96,8 +132,13 @@ func builder(t *testing.T, c *v1alpha1.MetaStoreCluster) Builder {
 // objects renders everything that the builder builds, as one YAML stream.
 func objects(t *testing.T, b Builder, replicas int, members []MemberConfig) []byte {
 	t.Helper()
+	return stream(t, b.ClientService(), b.PeerService(), b.PodDisruptionBudget(replicas), b.Members(members), b.StatefulSet(replicas))
+}
+
+func stream(t *testing.T, all ...any) []byte {
+	t.Helper()
 	var out bytes.Buffer
-	for _, o := range []any{b.ClientService(), b.PeerService(), b.PodDisruptionBudget(replicas), b.Members(members), b.StatefulSet(replicas)} {
+	for _, o := range all {
 		doc, err := yaml.Marshal(o)
 		if err != nil {
 			t.Fatal(err)
@@ -119,20 +160,29 @@ func TestGolden(t *testing.T) {
 		{full(), 5, []MemberConfig{{Ordinal: 4, Peers: []int{0, 1, 2, 3, 4}}}},
 	} {
 		t.Run(tc.cluster.Name, func(t *testing.T) {
-			got := objects(t, builder(t, tc.cluster), tc.replicas, tc.members)
-			file := filepath.Join("testdata", tc.cluster.Name+".yaml")
-			if *update {
-				if err := os.WriteFile(file, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(got, want) {
-				t.Errorf("the objects differ from %s; if that is right, go test ./operator/resources -update\n%s", file, got)
-			}
+			compare(t, tc.cluster.Name+".yaml", objects(t, builder(t, tc.cluster), tc.replicas, tc.members))
 		})
+	}
+}
+
+func golden(t *testing.T, name string, all ...any) {
+	t.Helper()
+	compare(t, name, stream(t, all...))
+}
+
+func compare(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("the objects differ from %s; if that is right, go test ./operator/resources -update\n%s", file, got)
 	}
 }

@@ -23,6 +23,16 @@ func PeerServiceName(cluster string) string { return cluster + "-peers" }
 // MembersName is the ConfigMap with each member's start-up settings.
 func MembersName(cluster string) string { return cluster + "-members" }
 
+// CertificatesName is the Secret with the certificates that members use.
+func CertificatesName(cluster string) string { return cluster + "-tls" }
+
+// ClientSecretName is the Secret with a certificate for clients, and the
+// authority that vouches for the members'.
+func ClientSecretName(cluster string) string { return cluster + "-client-tls" }
+
+// AuthorityName is the Secret with the keys of the operator's own authorities.
+func AuthorityName(cluster string) string { return cluster + "-ca" }
+
 // BudgetName is the PodDisruptionBudget.
 func BudgetName(cluster string) string { return cluster }
 
@@ -44,17 +54,34 @@ func Ordinal(cluster, pod string) (ordinal int, ok bool) {
 	return n, true
 }
 
-// PeerURL is where the other members reach the one at an ordinal.
-func PeerURL(c *v1alpha1.MetaStoreCluster, ordinal int) string { return url(c, ordinal, PeerPort) }
-
-// ClientURL is where clients reach the member at an ordinal; the Service of ready members is ClientEndpoint.
-func ClientURL(c *v1alpha1.MetaStoreCluster, ordinal int) string { return url(c, ordinal, ClientPort) }
-
-// ClientEndpoint is the URL of the client Service.
-func ClientEndpoint(c *v1alpha1.MetaStoreCluster) string {
-	return fmt.Sprintf("http://%s.%s.svc:%d", ClientServiceName(c.Name), c.Namespace, ClientPort)
+// PeerURL is where the other members reach the one at an ordinal, with TLS or without.
+func PeerURL(c *v1alpha1.MetaStoreCluster, ordinal int, tls bool) string {
+	return url(MemberHost(c, ordinal), PeerPort, tls)
 }
 
-func url(c *v1alpha1.MetaStoreCluster, ordinal, port int) string {
-	return fmt.Sprintf("http://%s.%s.%s.svc:%d", PodName(c.Name, ordinal), PeerServiceName(c.Name), c.Namespace, port)
+// ClientURL is where clients reach the member at an ordinal; the Service of ready members is ClientEndpoint.
+func ClientURL(c *v1alpha1.MetaStoreCluster, ordinal int, tls bool) string {
+	return url(MemberHost(c, ordinal), ClientPort, tls)
+}
+
+// ClientEndpoint is the URL of the client Service.
+func ClientEndpoint(c *v1alpha1.MetaStoreCluster, tls bool) string {
+	return url(ClientHost(c), ClientPort, tls)
+}
+
+// MemberHost is the name of the member at an ordinal.
+func MemberHost(c *v1alpha1.MetaStoreCluster, ordinal int) string {
+	return fmt.Sprintf("%s.%s.%s.svc", PodName(c.Name, ordinal), PeerServiceName(c.Name), c.Namespace)
+}
+
+// ClientHost is the name of the client Service.
+func ClientHost(c *v1alpha1.MetaStoreCluster) string {
+	return fmt.Sprintf("%s.%s.svc", ClientServiceName(c.Name), c.Namespace)
+}
+
+func url(host string, port int, tls bool) string {
+	if tls {
+		return fmt.Sprintf("https://%s:%d", host, port)
+	}
+	return fmt.Sprintf("http://%s:%d", host, port)
 }

@@ -37,7 +37,7 @@ func (b Builder) podSpec() corev1.PodSpec {
 	}
 	return corev1.PodSpec{
 		Containers:                    []corev1.Container{b.container()},
-		Volumes:                       []corev1.Volume{b.settingsSource()},
+		Volumes:                       b.volumes(),
 		TerminationGracePeriodSeconds: &grace,
 		SecurityContext:               podSecurity(user.SecurityContext),
 		AutomountServiceAccountToken:  &no,
@@ -59,25 +59,19 @@ func (b Builder) container() corev1.Container {
 		Name:            Container,
 		Image:           b.image,
 		ImagePullPolicy: b.cluster.Spec.ImagePullPolicy,
-		Command:         []string{"/metastore", "--config-file=" + settingsDir + "/$(POD_NAME).yaml"},
+		Command:         []string{"/metastore", "--config-file=" + settingsDir + "/" + SettingsFile("$(POD_NAME)", b.modes)},
 		Env:             b.environment(),
-		Ports: []corev1.ContainerPort{
-			{Name: "client", ContainerPort: ClientPort, Protocol: corev1.ProtocolTCP},
-			{Name: "peer", ContainerPort: PeerPort, Protocol: corev1.ProtocolTCP},
-		},
-		VolumeMounts: []corev1.VolumeMount{
-			{Name: DataVolume, MountPath: volumeDir},
-			{Name: settingsVolume, MountPath: settingsDir, ReadOnly: true},
-		},
+		Ports:           b.ports(),
+		VolumeMounts:    b.mounts(),
 		SecurityContext: containerSecurity(),
 		Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{
 			Sleep: &corev1.SleepAction{Seconds: leaveSeconds},
 		}},
 		// livez looks at the member only: a member that has lost its quorum is
 		// not ready, and a restart would not give it one.
-		StartupProbe:   probe("/livez", 1, 5, startSeconds),
-		LivenessProbe:  probe("/livez", 10, 5, 6),
-		ReadinessProbe: probe("/readyz", 2, 3, 3),
+		StartupProbe:   b.probe("/livez", 1, 5, startSeconds),
+		LivenessProbe:  b.probe("/livez", 10, 5, 6),
+		ReadinessProbe: b.probe("/readyz", 2, 3, 3),
 	}
 	if r := b.cluster.Spec.Resources; r != nil {
 		c.Resources = corev1.ResourceRequirements{Requests: r.Requests, Limits: r.Limits}
@@ -104,10 +98,10 @@ func (b Builder) settingsSource() corev1.Volume {
 	}}
 }
 
-func probe(path string, periodSeconds, timeoutSeconds, failures int32) *corev1.Probe {
+func (b Builder) probe(path string, periodSeconds, timeoutSeconds, failures int32) *corev1.Probe {
 	return &corev1.Probe{
 		ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
-			Path: path, Port: intstr.FromString("client"), Scheme: corev1.URISchemeHTTP,
+			Path: path, Port: intstr.FromString(b.healthPort()), Scheme: corev1.URISchemeHTTP,
 		}},
 		PeriodSeconds: periodSeconds, TimeoutSeconds: timeoutSeconds, FailureThreshold: failures, SuccessThreshold: 1,
 	}

@@ -29,11 +29,15 @@ const (
 	ClientPort = 2379
 	// PeerPort serves the other members.
 	PeerPort = 2380
+	// HealthPort serves health and metrics, without TLS, where ClientPort has TLS.
+	HealthPort = 2381
 
 	// AnnotationConfigHash, on a pod template, is the hash of the settings that
 	// a server reads at its start and that do not depend on the membership: a
 	// change of them is a new revision of the template, and so a roll.
 	AnnotationConfigHash = "metastore.io/config-hash"
+	// AnnotationModes, on a pod template, are its TLS modes; absent without TLS.
+	AnnotationModes = "metastore.io/tls-modes"
 
 	labelName      = "app.kubernetes.io/name"
 	labelInstance  = "app.kubernetes.io/instance"
@@ -48,12 +52,21 @@ type Builder struct {
 	cluster *v1alpha1.MetaStoreCluster
 	image   string
 	tuning  v1alpha1.EffectiveTuning
+	// modes are those of the pod template. Invariant: none is empty.
+	modes v1alpha1.TLSModes
 }
 
 // For gives the builder of a cluster. The server image runs where the spec
 // names none; the tuning is what tuning.Derive made of the same spec.
 func For(cluster *v1alpha1.MetaStoreCluster, serverImage string, tuning v1alpha1.EffectiveTuning) Builder {
-	return Builder{cluster: cluster.DeepCopy(), image: Image(&cluster.Spec, serverImage), tuning: tuning}
+	return Builder{cluster: cluster.DeepCopy(), image: Image(&cluster.Spec, serverImage), tuning: tuning, modes: spelled(v1alpha1.TLSModes{})}
+}
+
+// WithModes gives the builder of pods with these TLS modes; the spec's own are
+// where a cluster is to get, not where it is.
+func (b Builder) WithModes(modes v1alpha1.TLSModes) Builder {
+	b.modes = spelled(modes)
+	return b
 }
 
 // SelectorLabels select the member pods of the named cluster. Invariant: they

@@ -22,6 +22,9 @@ func TestEveryFieldIsServed(t *testing.T) {
 	var walk func(path string, at func(*v1alpha1.MetaStoreCluster) reflect.Value)
 	walk = func(path string, at func(*v1alpha1.MetaStoreCluster) reflect.Value) {
 		v := at(full())
+		if path == ".tls" { // its modes are handed in, TestGoldenSecure; its sources are the controller's
+			return
+		}
 		if v.Kind() == reflect.Pointer && !v.IsNil() {
 			walk(path, func(c *v1alpha1.MetaStoreCluster) reflect.Value { return at(c).Elem() })
 			return

@@ -3,6 +3,7 @@ package resources
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,6 +28,8 @@ type MemberConfig struct {
 	New bool
 	// Peers are the ordinals of the members to start with, itself included.
 	Peers []int
+	// Secure are those of them whose peer URL has TLS.
+	Secure []int
 	// Force makes the member forget all others, at the first start with this word.
 	Force string
 }
@@ -43,6 +46,7 @@ type memberSettings struct {
 	InitialClusterToken      string `json:"initial-cluster-token"`
 	ForceNewClusterOnce      string `json:"force-new-cluster-once,omitempty"`
 	sharedSettings
+	tlsSettings
 }
 
 // sharedSettings are the settings that are the same for all members and that no
@@ -78,11 +82,17 @@ type rocksdbSettings struct {
 }
 
 // Members is the ConfigMap that members read at their start: one file each,
-// named after the pod, so that no pod spec ever freezes the membership.
-func (b Builder) Members(members []MemberConfig) *corev1.ConfigMap {
+// named after the pod, so that no pod spec ever freezes the membership. Where
+// the modes of TLS change, each pod has a file for each that is in use beside
+// the builder's own: what a pod listens to is settled by its template alone,
+// whenever its container starts.
+func (b Builder) Members(members []MemberConfig, inUse ...v1alpha1.TLSModes) *corev1.ConfigMap {
 	data := make(map[string]string, len(members))
-	for _, m := range members {
-		data[PodName(b.cluster.Name, m.Ordinal)+".yaml"] = render(b.member(m))
+	for _, modes := range append(inUse, b.modes) {
+		of := b.WithModes(modes)
+		for _, m := range members {
+			data[SettingsFile(PodName(b.cluster.Name, m.Ordinal), modes)] = render(of.member(m))
+		}
 	}
 	return &corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
@@ -94,7 +104,7 @@ func (b Builder) Members(members []MemberConfig) *corev1.ConfigMap {
 func (b Builder) member(m MemberConfig) memberSettings {
 	peers := make([]string, 0, len(m.Peers))
 	for _, p := range m.Peers {
-		peers = append(peers, PodName(b.cluster.Name, p)+"="+PeerURL(b.cluster, p))
+		peers = append(peers, PodName(b.cluster.Name, p)+"="+PeerURL(b.cluster, p, slices.Contains(m.Secure, p)))
 	}
 	state := "existing"
 	if m.New {
@@ -102,15 +112,16 @@ func (b Builder) member(m MemberConfig) memberSettings {
 	}
 	return memberSettings{
 		Name:                     PodName(b.cluster.Name, m.Ordinal),
-		ListenClientURLs:         "http://0.0.0.0:2379",
-		AdvertiseClientURLs:      ClientURL(b.cluster, m.Ordinal),
-		ListenPeerURLs:           "http://0.0.0.0:2380",
-		InitialAdvertisePeerURLs: PeerURL(b.cluster, m.Ordinal),
+		ListenClientURLs:         schemes(b.modes.Client, func(tls bool) string { return url("0.0.0.0", ClientPort, tls) }),
+		AdvertiseClientURLs:      schemes(b.modes.Client, func(tls bool) string { return ClientURL(b.cluster, m.Ordinal, tls) }),
+		ListenPeerURLs:           schemes(b.modes.Peer, func(tls bool) string { return url("0.0.0.0", PeerPort, tls) }),
+		InitialAdvertisePeerURLs: PeerURL(b.cluster, m.Ordinal, slices.Contains(m.Secure, m.Ordinal)),
 		InitialCluster:           strings.Join(peers, ","),
 		InitialClusterState:      state,
 		InitialClusterToken:      string(b.cluster.UID),
 		ForceNewClusterOnce:      m.Force,
 		sharedSettings:           b.shared(),
+		tlsSettings:              b.tls(),
 	}
 }
 
@@ -148,7 +159,10 @@ func rocksdbFlags(r *v1alpha1.EffectiveRocksDB) *rocksdbSettings {
 
 // configHash changes with any setting that needs a restart, and with no change of the membership.
 func (b Builder) configHash() string {
-	sum := sha256.Sum256([]byte(render(b.shared())))
+	sum := sha256.Sum256([]byte(render(struct {
+		sharedSettings
+		tlsSettings
+	}{b.shared(), b.tls()})))
 	return hex.EncodeToString(sum[:8])
 }
 

@@ -51,6 +51,14 @@ func (b Builder) claim() corev1.PersistentVolumeClaim {
 	}
 }
 
+func (b Builder) annotations() map[string]string {
+	own := map[string]string{AnnotationConfigHash: b.configHash()}
+	if b.secured() {
+		own[AnnotationModes] = modesText(b.modes)
+	}
+	return own
+}
+
 func (b Builder) podTemplate() corev1.PodTemplateSpec {
 	user := v1alpha1.PodMetadata{}
 	if t := b.cluster.Spec.PodTemplate; t != nil && t.Metadata != nil {
@@ -59,7 +67,7 @@ func (b Builder) podTemplate() corev1.PodTemplateSpec {
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
 			Labels:      merged(user.Labels, Labels(b.cluster.Name)),
-			Annotations: merged(user.Annotations, map[string]string{AnnotationConfigHash: b.configHash()}),
+			Annotations: merged(user.Annotations, b.annotations()),
 		},
 		Spec: b.podSpec(),
 	}

@@ -20,6 +20,7 @@ import (
 	"metastore.io/metastore/api/v1alpha1"
 	"metastore.io/metastore/operator/controller"
 	"metastore.io/metastore/operator/member"
+	"metastore.io/metastore/operator/pki"
 	"metastore.io/metastore/operator/plan"
 	"metastore.io/metastore/operator/resources"
 )
@@ -115,15 +116,18 @@ func managerOptions(o options) ctrl.Options {
 func setup(mgr ctrl.Manager, o options) error {
 	members := member.NewEtcd(member.Options{LookTimeout: o.memberTimeout})
 	r := &controller.Reconciler{
-		Client:      mgr.GetClient(),
-		Live:        mgr.GetAPIReader(),
-		Members:     func(*v1alpha1.MetaStoreCluster) member.Access { return members },
-		Events:      mgr.GetEventRecorder("metastore-operator"),
-		ServerImage: o.serverImage,
-		Limits:      plan.DefaultLimits(),
-		Pace:        controller.DefaultPace(),
-		Now:         time.Now,
-		Concurrency: o.concurrency,
+		Client: mgr.GetClient(),
+		Live:   mgr.GetAPIReader(),
+		Members: func(_ *v1alpha1.MetaStoreCluster, c member.Credentials) member.Access {
+			return members.With(c)
+		},
+		Certificates: pki.DefaultLifetimes(),
+		Events:       mgr.GetEventRecorder("metastore-operator"),
+		ServerImage:  o.serverImage,
+		Limits:       plan.DefaultLimits(),
+		Pace:         controller.DefaultPace(),
+		Now:          time.Now,
+		Concurrency:  o.concurrency,
 	}
 	if err := r.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up controller: %w", err)

@@ -1,0 +1,314 @@
+package controller
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"metastore.io/metastore/api/v1alpha1"
+	"metastore.io/metastore/operator/pki"
+	"metastore.io/metastore/operator/plan"
+	"metastore.io/metastore/operator/resources"
+)
+
+// annotationChanged, on the Secret that members mount, is followed by an end's
+// name: when its certificates were last written.
+const annotationChanged = "metastore.io/changed-"
+
+// tlsFacts are what was observed of TLS, and the Secrets that follow from it.
+//
+// Members mount one Secret of the operator's own, whatever the source of the
+// certificates: what a user writes is judged before it gets
+// there, and a change of authorities takes its time (pki.Publish).
+type tlsFacts struct {
+	// published is the Secret that members mount; nil while there is none.
+	published *corev1.Secret
+	// authority is the Secret with the operator's own authorities, likewise.
+	authority *corev1.Secret
+	// ends are what members have at each end.
+	ends map[resources.End]pki.Published
+	// trusted are authorities that the operator trusts besides those of ends.
+	trusted []byte
+	// shown is what the operator shows to members; empty when it has nothing.
+	shown pki.Pair
+	// differ says that what members mount is to be written.
+	differ bool
+	// trouble is the first sentence about what is wrong; empty when nothing is.
+	trouble string
+}
+
+// wantsTLS says whether there is anything to look at: clusters without TLS cost
+// no call.
+func (o *observation) wantsTLS() bool {
+	if o.cluster.Spec.TLS != nil || o.cluster.Status.TLS != nil {
+		return true
+	}
+	return o.set != nil && resources.Modes(o.set.Spec.Template.Annotations) != resources.Modes(nil)
+}
+
+// wantedModes are the spec's.
+func wantedModes(c *v1alpha1.MetaStoreCluster) v1alpha1.TLSModes {
+	var m v1alpha1.TLSModes
+	if t := c.Spec.TLS; t != nil && t.Client != nil {
+		m.Client = t.Client.Mode
+	}
+	if t := c.Spec.TLS; t != nil && t.Peer != nil {
+		m.Peer = t.Peer.Mode
+	}
+	return m
+}
+
+// sourceOf is where the certificates of an end come from; nil while it is off:
+// what members have then stays as it is until the last has left it behind.
+func sourceOf(c *v1alpha1.MetaStoreCluster, e resources.End) *v1alpha1.TLSSource {
+	t := c.Spec.TLS
+	switch {
+	case t == nil:
+		return nil
+	case e == resources.EndClient && t.Client != nil && t.Client.Mode != v1alpha1.TLSDisabled:
+		return t.Client.Source
+	case e == resources.EndPeer && t.Peer != nil && t.Peer.Mode != v1alpha1.TLSDisabled:
+		return t.Peer.Source
+	}
+	return nil
+}
+
+var bothEnds = []resources.End{resources.EndClient, resources.EndPeer}
+
+// observeTLS reads the Secrets and notes those that are to be written. Secrets
+// are read from the API server: no cache holds keys.
+func (r *Reconciler) observeTLS(ctx context.Context, o *observation) error {
+	o.tls.ends = map[resources.End]pki.Published{}
+	if !o.wantsTLS() {
+		return nil
+	}
+	t := &o.tls
+	var err error
+	if t.published, err = r.secret(ctx, o, resources.CertificatesName(o.cluster.Name)); err != nil {
+		return err
+	}
+	for _, e := range bothEnds {
+		t.ends[e] = publishedOf(t.published, e)
+	}
+	next := maps.Clone(t.ends)
+	for _, e := range bothEnds {
+		source, err := r.observeSource(ctx, o, e)
+		if err != nil {
+			return err
+		}
+		if source == nil {
+			continue
+		}
+		if p, changed := pki.Publish(t.ends[e], *source, r.Certificates, o.now); changed {
+			next[e] = p
+			t.differ = true
+		}
+		if e == resources.EndClient {
+			t.trusted = source.CA
+		}
+	}
+	if err := r.observeShown(ctx, o); err != nil {
+		return err
+	}
+	if t.differ {
+		o.wantSecret(r.publishedSecret(o, next))
+	}
+	return nil
+}
+
+func (r *Reconciler) secret(ctx context.Context, o *observation, name string) (*corev1.Secret, error) {
+	return fetch(ctx, r.Live, o.cluster, name, &corev1.Secret{})
+}
+
+func publishedOf(s *corev1.Secret, e resources.End) pki.Published {
+	if s == nil {
+		return pki.Published{}
+	}
+	p := pki.Published{Pair: pki.Pair{CA: s.Data[e.AuthorityKey()], Cert: s.Data[e.CertificateKey()], Key: s.Data[e.PrivateKey()]}}
+	if at, err := time.Parse(time.RFC3339, s.Annotations[annotationChanged+string(e)]); err == nil {
+		p.Changed = at
+	}
+	return p
+}
+
+func (r *Reconciler) publishedSecret(o *observation, ends map[resources.End]pki.Published) *corev1.Secret {
+	data, annotations := map[string][]byte{}, map[string]string{}
+	for e, p := range ends {
+		if p.Empty() {
+			continue
+		}
+		data[e.AuthorityKey()], data[e.CertificateKey()], data[e.PrivateKey()] = p.CA, p.Cert, p.Key
+		annotations[annotationChanged+string(e)] = p.Changed.UTC().Format(time.RFC3339)
+	}
+	s := r.builder(o).Secret(resources.CertificatesName(o.cluster.Name), corev1.SecretTypeOpaque, data, versionOf(o.tls.published))
+	s.Annotations = annotations
+	return s
+}
+
+func versionOf(s *corev1.Secret) string {
+	if s == nil {
+		return ""
+	}
+	return s.ResourceVersion
+}
+
+// wantSecret notes a Secret that is to be written.
+func (o *observation) wantSecret(s *corev1.Secret) { o.wantObject("Secret/"+s.Name, s) }
+
+// complain keeps the first sentence about what is wrong.
+func (t *tlsFacts) complain(format string, args ...any) {
+	if t.trouble == "" {
+		t.trouble = fmt.Sprintf(format, args...)
+	}
+}
+
+// observeSource gives what a source has for an end; nil while it has nothing that
+// could be used.
+func (r *Reconciler) observeSource(ctx context.Context, o *observation, e resources.End) (*pki.Pair, error) {
+	source := sourceOf(o.cluster, e)
+	switch {
+	case source == nil:
+		return nil, nil
+	case source.SelfSigned != nil:
+		return r.selfSigned(ctx, o, e)
+	case source.SecretRef != nil:
+		field := fmt.Sprintf("spec.tls.%s.source.secretRef", e)
+		given, err := r.given(ctx, o, source.SecretRef, field)
+		if given == nil || err != nil {
+			return nil, err
+		}
+		return o.judged(given, e, field), nil
+	}
+	return nil, nil
+}
+
+// given is a Secret that the user names.
+func (r *Reconciler) given(ctx context.Context, o *observation, ref *v1alpha1.SecretRef, field string) (*corev1.Secret, error) {
+	s, err := r.secret(ctx, o, ref.Name)
+	switch {
+	case err != nil:
+		return nil, err
+	case s == nil:
+		o.tls.complain("%s names Secret %s, which does not exist; make it, or name another", field, ref.Name)
+		return nil, nil
+	case ref.Name == resources.CertificatesName(o.cluster.Name) || ref.Name == resources.AuthorityName(o.cluster.Name):
+		o.tls.complain("%s names Secret %s, which the operator writes itself; name another", field, ref.Name)
+		return nil, nil
+	}
+	return s, nil
+}
+
+// judged is what a Secret holds for an end, if members can use it.
+func (o *observation) judged(s *corev1.Secret, e resources.End, field string) *pki.Pair {
+	p := pki.Pair{CA: s.Data["ca.crt"], Cert: s.Data[corev1.TLSCertKey], Key: s.Data[corev1.TLSPrivateKeyKey]}
+	var hosts []string
+	for ordinal := range int(o.cluster.Spec.Replicas) {
+		hosts = append(hosts, resources.MemberHost(o.cluster, ordinal))
+	}
+	if e == resources.EndClient {
+		hosts = append(hosts, resources.ClientHost(o.cluster))
+	}
+	if err := pki.Judge(p, hosts, usages(e), o.now); err != nil {
+		o.tls.complain("Secret %s of %s %v", s.Name, field, err)
+		return nil
+	}
+	return &p
+}
+
+// usages are what the members' certificate of an end is good for.
+func usages(e resources.End) []x509.ExtKeyUsage {
+	if e == resources.EndPeer {
+		return []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	}
+	return []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+}
+
+// observeShown finds the certificate that the operator shows to members, and
+// makes the one for clients where it is the operator's to make.
+func (r *Reconciler) observeShown(ctx context.Context, o *observation) error {
+	source := sourceOf(o.cluster, resources.EndClient)
+	var s *corev1.Secret
+	var err error
+	switch {
+	case source == nil:
+		// The one for clients may be left from before, and is still good.
+		s, err = r.secret(ctx, o, resources.ClientSecretName(o.cluster.Name))
+	case source.SelfSigned != nil:
+		s, err = r.clientSecret(ctx, o)
+	case o.cluster.Spec.TLS.Client.OperatorSecretRef != nil:
+		s, err = r.given(ctx, o, o.cluster.Spec.TLS.Client.OperatorSecretRef, "spec.tls.client.operatorSecretRef")
+	}
+	if err != nil || s == nil {
+		return err
+	}
+	p := pki.Pair{CA: pki.Bundle(o.tls.trusted, o.tls.ends[resources.EndClient].CA), Cert: s.Data[corev1.TLSCertKey], Key: s.Data[corev1.TLSPrivateKeyKey]}
+	if len(p.CA) == 0 {
+		return nil
+	}
+	if err := pki.Judge(p, nil, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, o.now); err != nil {
+		o.tls.complain("Secret %s, which the operator shows to members, %v", s.Name, err)
+		return nil
+	}
+	o.tls.shown = p
+	return nil
+}
+
+// clientConfig is how the operator speaks TLS to members.
+func (t *tlsFacts) clientConfig() (*tls.Config, error) {
+	bundle := pki.Bundle(t.trusted, t.ends[resources.EndClient].CA)
+	if len(bundle) == 0 {
+		return nil, nil
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
+	if !c.RootCAs.AppendCertsFromPEM(bundle) {
+		return nil, errors.New("no authority in what members have")
+	}
+	if !t.shown.Empty() {
+		pair, err := tls.X509KeyPair(t.shown.Cert, t.shown.Key)
+		if err != nil {
+			return nil, err // it was judged before
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// planTLS is what the planner hears of all this.
+func (o *observation) planTLS() plan.TLS {
+	return plan.TLS{
+		Wanted: wantedModes(o.cluster), Trouble: o.tls.trouble,
+		Client: !o.tls.ends[resources.EndClient].Empty(), Peer: !o.tls.ends[resources.EndPeer].Empty(),
+	}
+}
+
+// modesOf are the TLS modes of the pod of an ordinal, or of the pod to come.
+func (o *observation) modesOf(ordinal int) v1alpha1.TLSModes {
+	switch p, ok := o.pods[ordinal]; {
+	case ok:
+		return resources.Modes(p.Annotations)
+	case o.set != nil:
+		return resources.Modes(o.set.Spec.Template.Annotations)
+	}
+	return resources.Modes(nil)
+}
+
+// clientURL is where the operator reaches a member: with TLS wherever that is
+// spoken. A client that asks several members speaks to all in one way, so those
+// that accept both are asked as the others are.
+func (o *observation) clientURL(ordinal int) string {
+	mode := o.modesOf(ordinal).Client
+	secure := mode == v1alpha1.TLSRequired
+	if mode == v1alpha1.TLSPermissive {
+		secure = true
+		for other := range o.pods {
+			secure = secure && o.modesOf(other).Client != v1alpha1.TLSDisabled
+		}
+	}
+	return resources.ClientURL(o.cluster, ordinal, secure)
+}
