@@ -40,6 +40,8 @@ type watcher struct {
 	from int64
 	// doomed: it asked for what is compacted.
 	doomed bool
+	// settled: its first events were compared.
+	settled bool
 }
 
 // workload is the progress of one run.
@@ -292,7 +294,8 @@ func (w *workload) settle() {
 	var steps []step
 	streams := map[string]bool{}
 	for _, v := range w.watchers {
-		e := expect{as: v.as, id: v.id, canceled: v.doomed}
+		e := expect{as: v.as, id: v.id, canceled: v.doomed, early: v.request.StartRevision > 0 && !v.settled}
+		v.settled = true
 		if !v.doomed {
 			e.events = v.count(w.history)
 			v.from = max(v.from, now+1)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -58,8 +59,8 @@ func (h *Host) Propose(ctx context.Context, c state.Command) (state.Result, uint
 
 func (h *Host) await(ctx context.Context, w *replica.Waiter) (replica.Reply, error) {
 	signal(h.inbox.wake)
-	timeout := time.NewTimer(h.c.RequestTimeout)
-	defer timeout.Stop()
+	timeout := newTimer(h.c.RequestTimeout)
+	defer freeTimer(timeout)
 	select {
 	case r := <-w.Done():
 		return r, r.Err
@@ -70,6 +71,25 @@ func (h *Host) await(ctx context.Context, w *replica.Waiter) (replica.Reply, err
 		h.replica.Proposals.Forget(w)
 		return replica.Reply{}, h.timeoutError()
 	}
+}
+
+// timers are used again: a request each that is thrown away costs more.
+var timers = sync.Pool{New: func() any {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}}
+
+func newTimer(d time.Duration) *time.Timer {
+	t := timers.Get().(*time.Timer)
+	t.Reset(d)
+	return t
+}
+
+// freeTimer stops a timer; a tick that nobody took is gone with that.
+func freeTimer(t *time.Timer) {
+	t.Stop()
+	timers.Put(t)
 }
 
 func (h *Host) timeoutError() error {
@@ -86,6 +106,11 @@ func (h *Host) ReadBarrier(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	select {
+	case err := <-done: // this member leads alone
+		return err
+	default:
+	}
 	signal(h.inbox.wake)
 	return h.awaitRead(ctx, done)
 }
@@ -100,8 +125,8 @@ func (h *Host) awaitApplied(ctx context.Context, index uint64) error {
 }
 
 func (h *Host) awaitRead(ctx context.Context, done <-chan error) error {
-	timeout := time.NewTimer(h.c.RequestTimeout)
-	defer timeout.Stop()
+	timeout := newTimer(h.c.RequestTimeout)
+	defer freeTimer(timeout)
 	select {
 	case err := <-done:
 		return err

@@ -158,8 +158,16 @@ func (h *Host) answerLease(ctx context.Context, kind string, id lease.ID) (callA
 	return callAnswer{TTLMillis: left.Milliseconds()}, err
 }
 
-// RenewLease gives a lease its whole time again and returns it in seconds.
+// RenewLease gives a lease its whole time again and returns it in seconds. The
+// leader itself, whom most clients' renewals reach in the end, does without what
+// forwarding takes.
 func (h *Host) RenewLease(ctx context.Context, id lease.ID) (ttlSeconds int64, err error) {
+	if h.replica.Status().IsLeader() {
+		a, err := h.answerLease(ctx, callRenew, id)
+		if !errors.Is(err, lease.ErrNotPrimary) {
+			return a.TTLMillis / 1000, err
+		}
+	}
 	a, err := h.leaseCall(ctx, callRenew, id)
 	return a.TTLMillis / 1000, err
 }

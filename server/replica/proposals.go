@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"metastore.io/metastore/server/state"
 )
@@ -86,11 +87,13 @@ type Proposals struct {
 	limitBytes int
 	// inflight is keyed by the first sequence number of the entry.
 	inflight map[uint64]*ticket
-	// pending and pendingBytes are of the waiters that are not over.
-	pending       int
-	pendingBytes  int
-	stopped       bool
-	failed, added uint64
+	// pending and pendingBytes are of the waiters that are not over. Counts reads
+	// pending and failed without mu.
+	pending      atomic.Int64
+	pendingBytes int
+	stopped      bool
+	failed       atomic.Uint64
+	added        uint64
 }
 
 // NewProposals makes the book of one run of a member. The origin must never
@@ -115,12 +118,12 @@ func (p *Proposals) add(w *Waiter) (*Waiter, error) {
 	switch {
 	case p.stopped:
 		return nil, ErrStopped
-	case p.pending >= maxPending || p.pendingBytes >= p.limitBytes:
-		p.failed++
+	case p.pending.Load() >= maxPending || p.pendingBytes >= p.limitBytes:
+		p.failed.Add(1)
 		return nil, ErrTooManyRequests
 	}
 	p.added++
-	p.pending++
+	p.pending.Add(1)
 	p.pendingBytes += len(w.command.Body)
 	if w.change != nil {
 		p.changes = append(p.changes, w)
@@ -138,7 +141,7 @@ func (p *Proposals) Forget(w *Waiter) {
 	if w.over {
 		return
 	}
-	p.failed++
+	p.failed.Add(1)
 	p.end(w)
 	if w.ticket != nil {
 		return
@@ -152,7 +155,7 @@ func (p *Proposals) Forget(w *Waiter) {
 // caller holds mu.
 func (p *Proposals) end(w *Waiter) {
 	w.over = true
-	p.pending--
+	p.pending.Add(-1)
 	p.pendingBytes -= len(w.command.Body)
 	w.command.Body = nil
 	if t := w.ticket; t != nil {
@@ -168,11 +171,9 @@ func remaining(waiters []*Waiter) []*Waiter {
 }
 
 // Counts tells the proposals without a reply, and those ever given up or
-// refused.
+// refused. It waits for nobody: each request asks.
 func (p *Proposals) Counts() (pending int, failed uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.pending, p.failed
+	return int(p.pending.Load()), p.failed.Load()
 }
 
 // Stop fails every proposal with ErrStopped.

@@ -29,6 +29,11 @@ type Reads struct {
 	// pruned from waiting and round.
 	forgotten map[<-chan error]struct{}
 	applied   uint64
+	// alone: this member leads, has proved it, and is the only voter, so that
+	// nothing is committed but here. committed is then at least what others may
+	// have heard to be committed.
+	alone     bool
+	committed uint64
 	stopped   bool
 	// slow counts the rounds that had to be asked again.
 	slow uint64
@@ -52,14 +57,20 @@ func NewReads(origin state.Origin, applied uint64) *Reads {
 	return &Reads{origin: origin, applied: applied, forgotten: map[<-chan error]struct{}{}}
 }
 
+// ready is what Add returns for a read that need not wait.
+var ready = func() chan error { c := make(chan error); close(c); return c }()
+
 // Add queues a read; its channel gets nil when the read may be served from the
 // published state, or the error that it failed with. The caller then wakes the
-// raft owner.
+// raft owner, unless the channel is ready: a leader alone needs no round.
 func (r *Reads) Add() (<-chan error, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stopped {
 		return nil, ErrStopped
+	}
+	if r.alone && r.committed <= r.applied {
+		return ready, nil
 	}
 	c := make(chan error, 1)
 	r.waiting = append(r.waiting, c)
@@ -145,6 +156,15 @@ func (r *Reads) start(again bool) []byte {
 	b := binary.BigEndian.AppendUint64(nil, r.origin.Member)
 	b = binary.BigEndian.AppendUint64(b, r.origin.Incarnation)
 	return binary.BigEndian.AppendUint64(b, r.roundSeq)
+}
+
+// lead takes the raft owner's word on whether this member leads alone, and up to
+// where entries are committed. It comes before any message that tells another
+// member of either.
+func (r *Reads) lead(alone bool, committed uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.alone, r.committed = alone, committed
 }
 
 // tick reports whether the round in flight is overdue.

@@ -89,6 +89,30 @@ func TestReadsAtAnIndex(t *testing.T) {
 	}
 }
 
+// A leader alone serves at once what it has applied; all that others may know to
+// be committed has to be among it.
+func TestReadsOfALeaderAlone(t *testing.T) {
+	r := NewReads(state.Origin{Member: 1, Incarnation: 1}, 5)
+	r.lead(true, 5)
+	if !served(add(t, r)) {
+		t.Fatal("a leader alone waits for a round")
+	}
+	r.lead(true, 6)
+	late := add(t, r)
+	if served(late) {
+		t.Fatal("a read was served before what is committed was applied")
+	}
+	r.confirm(r.start(false), 6)
+	r.advance(6)
+	if !served(late) || !served(add(t, r)) {
+		t.Fatal("a read was not served at what is committed")
+	}
+	r.lead(false, 6)
+	if served(add(t, r)) {
+		t.Fatal("a read was served without a round by one that is not alone")
+	}
+}
+
 func TestReadsIgnoreOtherAnswers(t *testing.T) {
 	before := NewReads(state.Origin{Member: 1, Incarnation: 1}, 5)
 	add(t, before)

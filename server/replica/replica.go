@@ -443,10 +443,14 @@ func (r *Replica) publishStatus() {
 	for _, l := range conf.Learners {
 		s.Learner = s.Learner || l == r.id
 	}
+	voters := 0
 	if r.isLeader {
 		progress := make(map[uint64]uint64, len(conf.Voters)+len(conf.Learners))
-		r.node.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		r.node.WithProgress(func(id uint64, kind raft.ProgressType, pr tracker.Progress) {
 			progress[id] = pr.Match
+			if kind == raft.ProgressTypePeer {
+				voters++
+			}
 		})
 		if old := r.status.Load(); old != nil && maps.Equal(old.Progress, progress) {
 			progress = old.Progress
@@ -454,6 +458,8 @@ func (r *Replica) publishStatus() {
 		s.Progress = progress
 	}
 	r.status.Store(&s)
+	// Voters as raft counts them: these decide what is committed.
+	r.Reads.lead(voters == 1 && s.IsLeader() && !r.leadsUnproven() && bs.RaftState == raft.StateLeader, bs.GetCommit())
 }
 
 // confChange is the raft form of a membership change.

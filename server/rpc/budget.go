@@ -116,6 +116,9 @@ type drawing struct {
 	conn string
 	// size is what grow was told; only what is beyond freeBytes is drawn.
 	size int64
+	// drawn tells that there was ever something to release; it is grow's and
+	// settle's goroutine's.
+	drawn bool
 	// held is guarded by b.mu.
 	held int64
 }
@@ -135,6 +138,7 @@ func (d *drawing) grow(sizeBytes int) error {
 	if d.conn == "" {
 		d.conn = connection(d.ctx)
 	}
+	d.drawn = true
 	n := d.size - d.held // only this goroutine changes held until the size is settled
 	if err := d.b.draw(d.ctx, d.conn, n); err != nil {
 		return err
@@ -150,6 +154,7 @@ func (d *drawing) settle(sizeBytes int) {
 	if d.conn == "" {
 		d.conn = connection(d.ctx)
 	}
+	d.drawn = true
 	d.b.mu.Lock()
 	defer d.b.mu.Unlock()
 	d.b.add(d.conn, int64(sizeBytes)-d.held)
@@ -157,6 +162,9 @@ func (d *drawing) settle(sizeBytes int) {
 }
 
 func (d *drawing) release() {
+	if !d.drawn {
+		return
+	}
 	d.b.mu.Lock()
 	defer d.b.mu.Unlock()
 	if d.held != 0 {

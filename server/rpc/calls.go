@@ -32,7 +32,9 @@ type callMetrics struct {
 	watch         watchMetrics
 
 	versions clientVersions
-	bytes    countedCodec
+	// kinds are the counters of requests by kind and version.
+	kinds sync.Map
+	bytes countedCodec
 }
 
 // watchMetrics are how long it takes to hand responses to a watch's stream.
@@ -89,7 +91,12 @@ func (c *callMetrics) register(r *prometheus.Registry) error {
 // called counts a call that comes in, and the version that its client said that
 // it has; kind is unary or stream.
 func (c *callMetrics) called(kind string, version []string) {
-	c.requests.WithLabelValues(kind, c.versions.label(version)).Inc()
+	key := [2]string{kind, c.versions.label(version)}
+	n, known := c.kinds.Load(key)
+	if !known {
+		n, _ = c.kinds.LoadOrStore(key, c.requests.WithLabelValues(key[0], key[1]))
+	}
+	n.(prometheus.Counter).Inc()
 }
 
 // answered tells how long a request took since it began.

@@ -15,9 +15,24 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// unary refuses what a learner does not serve, what requires a leader while
+// unary is around each unary call: one function rather than a chain, whose parts
+// would cost each call allocations and a deeper stack.
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	begin, method := time.Now(), s.methods.methods[info.FullMethod]
+	method.started.Inc()
+	method.received.Inc()
+	c := &unaryCall{Context: ctx, drawing: drawing{b: s.responses, ctx: ctx}}
+	resp, err := s.serve(c, req, next)
+	took := time.Since(begin)
+	method.sent.Inc()
+	method.ended(took, err)
+	s.logSlow(ctx, info.FullMethod, req, resp, begin, took)
+	return c.response(resp, err)
+}
+
+// serve refuses what a learner does not serve, what requires a leader while
 // there is none, and what the caller may not do.
-func (s *Server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+func (s *Server) serve(ctx context.Context, req any, next grpc.UnaryHandler) (any, error) {
 	if s.b.Status().Learner && !servedByLearner(req) {
 		return nil, rpctypes.ErrGRPCNotSupportedForLearner
 	}
@@ -40,7 +55,7 @@ func servedByLearner(req any) bool {
 	return false
 }
 
-// stream does the same for streams, and ends those that require a leader some
+// stream does what serve does for streams, and ends those that require a leader some
 // time after it was lost.
 func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	if s.b.Status().Learner && info.FullMethod != pb.Maintenance_Snapshot_FullMethodName {
@@ -63,13 +78,12 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 // admit checks the metadata of a call, unary or stream, and tells whether it
 // requires a leader.
 func (s *Server) admit(ctx context.Context, kind string) (needsLeader bool, err error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	version := md.Get(rpctypes.MetadataClientAPIVersionKey)
+	version := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey)
 	if len(version) > 0 && !utf8.ValidString(version[0]) {
 		return false, rpctypes.ErrGRPCInvalidClientAPIVersion
 	}
 	s.calls.called(kind, version)
-	if v := md.Get(rpctypes.MetadataRequireLeaderKey); len(v) == 0 || v[0] != rpctypes.MetadataHasLeader {
+	if v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey); len(v) == 0 || v[0] != rpctypes.MetadataHasLeader {
 		return false, nil
 	}
 	if s.b.Status().Leader == 0 {

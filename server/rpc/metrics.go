@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"sync/atomic"
 
-	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"go.etcd.io/etcd/api/v3/version"
@@ -16,19 +15,10 @@ import (
 // metrics are etcd's, where the meaning is etcd's. Most are read from the
 // backend when they are asked for.
 type metrics struct {
-	s    *Server
-	grpc *grpcprom.ServerMetrics
+	s *Server
 
 	ranges, txns, proposalsFailed atomic.Uint64
 	healthy, unhealthy            atomic.Uint64
-}
-
-func newMetrics(s *Server) *metrics {
-	var o []grpcprom.ServerMetricsOption
-	if s.o.Histograms {
-		o = append(o, grpcprom.WithServerHandlingTimeHistogram())
-	}
-	return &metrics{s: s, grpc: grpcprom.NewServerMetrics(o...)}
 }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {

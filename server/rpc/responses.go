@@ -5,7 +5,6 @@ import (
 	"runtime"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	grpcproto "google.golang.org/grpc/encoding/proto"
@@ -28,18 +27,31 @@ func drawingOf(ctx context.Context) *drawing {
 	return d
 }
 
-// budgetResponse lets a unary call's response draw on the budget: while it is
-// read, where the handler says how it grows, and with its real size at last. A
-// write has taken effect by then, so that its response is never refused.
-func (s *Server) budgetResponse(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	d := &drawing{b: s.responses, ctx: ctx}
-	resp, err := next(context.WithValue(ctx, drawingKey{}, d), req)
+// unaryCall is the context of a unary call whose response draws on the budget:
+// while it is read, where the handler says how it grows, and with its real size
+// at last.
+type unaryCall struct {
+	context.Context
+	drawing drawing
+}
+
+// Value implements context.Context.
+func (c *unaryCall) Value(key any) any {
+	if key == (drawingKey{}) {
+		return &c.drawing
+	}
+	return c.Context.Value(key)
+}
+
+// response is what gRPC gets. A write has taken effect by now, so that its
+// response is never refused.
+func (c *unaryCall) response(resp any, err error) (any, error) {
 	m, ok := resp.(proto.Message)
-	if err != nil || !ok || !m.ProtoReflect().IsValid() {
-		d.release()
+	if err != nil || !ok || isSmall(m) || !m.ProtoReflect().IsValid() {
+		c.drawing.release()
 		return resp, err
 	}
-	return d.response(m), nil
+	return c.drawing.response(m), nil
 }
 
 // response is a message as gRPC gets it: with what it holds, if it is large.
@@ -50,11 +62,27 @@ func (d *drawing) response(m proto.Message) any {
 		return m
 	}
 	d.settle(size)
-	d.ctx = nil // what is held may outlive the call
-	r := &budgeted{m: m, sizeBytes: size, held: d}
+	// What is held may outlive the call, and all that its context holds.
+	held := &drawing{b: d.b, conn: d.conn, held: d.held, drawn: true}
+	r := &budgeted{m: m, sizeBytes: size, held: held}
 	// gRPC forgets buffers without freeing them when a connection breaks.
-	runtime.AddCleanup(r, (*drawing).release, d)
+	runtime.AddCleanup(r, (*drawing).release, held)
 	return r
+}
+
+// isSmall knows most small responses without taking their size, which costs as
+// much as encoding them.
+func isSmall(m proto.Message) bool {
+	switch r := m.(type) {
+	case *pb.PutResponse:
+		return r != nil && r.PrevKv == nil
+	case *pb.RangeResponse:
+		if r == nil || len(r.ProtoReflect().GetUnknown()) > 0 { // see takeEncoded
+			return false
+		}
+		return len(r.Kvs) == 0 || len(r.Kvs) == 1 && len(r.Kvs[0].Key)+len(r.Kvs[0].Value) < freeBytes/2
+	}
+	return false
 }
 
 // budgeted is a large response; it is the pool of its one buffer.

@@ -8,23 +8,19 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 )
 
 // logSlow logs unary calls that took long, and at the level debug all of them:
 // what they were, how large, and for whom, but never keys' values.
-func (s *Server) logSlow(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	begin := time.Now()
-	resp, err := next(ctx, req)
-	took := time.Since(begin)
+func (s *Server) logSlow(ctx context.Context, method string, req, resp any, begin time.Time, took time.Duration) {
 	level := slog.LevelDebug
 	if took > s.o.WarnRequestAfter {
 		level = slog.LevelWarn
 	}
 	if !s.o.Logger.Enabled(ctx, level) {
-		return resp, err
+		return
 	}
 	remote := ""
 	if p, ok := peer.FromContext(ctx); ok {
@@ -34,9 +30,8 @@ func (s *Server) logSlow(ctx context.Context, req any, info *grpc.UnaryServerInf
 	responses, responseBytes := measure(resp)
 	s.o.Logger.Log(ctx, level, "request stats",
 		"start time", begin, "time spent", took, "remote", remote,
-		"response type", info.FullMethod, "request count", requests, "request size", requestBytes,
-		"response count", responses, "response size", responseBytes, "request content", summary(info.FullMethod, req))
-	return resp, err
+		"response type", method, "request count", requests, "request size", requestBytes,
+		"response count", responses, "response size", responseBytes, "request content", summary(method, req))
 }
 
 // measure counts the keys of a message, and its bytes.
