@@ -162,6 +162,12 @@ func TestStartRevisions(t *testing.T) {
 	c.want("1@4 created", "1@4 a=2/3 -a/4")
 	c.create(Request{Key: []byte("a"), StartRevision: 6, ID: 7})
 	c.want("7@4 created")
+	// A watcher that still looks back would get both revisions at once.
+	for deadline := time.Now().Add(20 * time.Second); h.Stats().Lagging != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d watchers still look back", h.Stats().Lagging)
+		}
+	}
 	publish(h, st.write(put("a", "5")), st.write(put("a", "6")))
 	got := map[string]bool{}
 	for range 5 {
