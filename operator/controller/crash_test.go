@@ -54,6 +54,18 @@ func counting(c client.WithWatch, members member.Access) *counter {
 	return n
 }
 
+// expectNothingWritten reconciles twice and wants no change to come of it.
+func (f *fixture) expectNothingWritten() {
+	GinkgoHelper()
+	counted := counting(kube, f.fake)
+	r := f.reconciler(counted, kube, counted.access())
+	for range 2 {
+		_, err := r.Reconcile(f.ctx, request(f))
+		Expect(err).NotTo(HaveOccurred())
+	}
+	Expect(counted.calls()).To(BeEmpty())
+}
+
 func (n *counter) count(what, on string, err error) error {
 	n.mu.Lock()
 	n.list = append(n.list, what+" "+on)

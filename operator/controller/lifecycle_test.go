@@ -51,13 +51,7 @@ var _ = Describe("A cluster", func() {
 			Expect(claim.Annotations[annotationMember]).To(Equal(f.ids()[strings.TrimPrefix(name, "data-")]))
 		}
 		stop()
-		counted := counting(kube, f.fake)
-		r := f.reconciler(counted, kube, counted.access())
-		for range 2 {
-			_, err := r.Reconcile(ctx, request(f))
-			Expect(err).NotTo(HaveOccurred())
-		}
-		Expect(counted.calls()).To(BeEmpty())
+		f.expectNothingWritten()
 	})
 
 	It("grows from 3 to 5 and shrinks to 3, moving the leader off what leaves", func(ctx SpecContext) {

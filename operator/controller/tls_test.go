@@ -113,13 +113,7 @@ var _ = Describe("TLS", func() {
 		Expect(pki.SignedBy(f.secret("x-tls").Data["client.crt"], forClients.Data["ca.crt"])).To(BeTrue())
 		Expect(forClients.Data).NotTo(HaveKey("ca.key"))
 		stop()
-		counted := counting(kube, f.fake)
-		r := f.reconciler(counted, kube, counted.access())
-		for range 2 {
-			_, err := r.Reconcile(ctx, request(f))
-			Expect(err).NotTo(HaveOccurred())
-		}
-		Expect(counted.calls()).To(BeEmpty())
+		f.expectNothingWritten()
 	})
 
 	It("comes to a live cluster and leaves it again, without a member that is cut off", func(ctx SpecContext) {

@@ -51,11 +51,7 @@ func (p Pair) Empty() bool { return len(p.Cert) == 0 || len(p.Key) == 0 }
 
 // NewAuthority makes a certificate that signs others, and its key.
 func NewAuthority(name string, lifetime time.Duration, now time.Time) (Pair, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return Pair{}, err
-	}
-	serial, err := newSerial()
+	key, serial, err := newKey()
 	if err != nil {
 		return Pair{}, err
 	}
@@ -82,11 +78,7 @@ func Issue(authority Pair, r Request, lifetime time.Duration, now time.Time) (Pa
 	if err != nil {
 		return Pair{}, fmt.Errorf("read the authority: %w", err)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return Pair{}, err
-	}
-	serial, err := newSerial()
+	key, serial, err := newKey()
 	if err != nil {
 		return Pair{}, err
 	}
@@ -114,8 +106,14 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-func newSerial() (*big.Int, error) {
-	return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+// newKey makes what each certificate has of its own.
+func newKey() (*ecdsa.PrivateKey, *big.Int, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	return key, serial, err
 }
 
 func encode(t, parent *x509.Certificate, key *ecdsa.PrivateKey, signer crypto.Signer) (Pair, error) {
