@@ -119,6 +119,11 @@ var creations = []createCase{
 	{"unknown repair", lines("repair: {mode: Never}"), lines("repair.mode", `"Never"`)},
 	{"unknown policy of nodes", lines("repair: {lostNode: Forget}"), lines("repair.lostNode", `"Forget"`)},
 	{"unknown policy of the quorum", lines("repair: {quorumLoss: Force}"), lines("repair.quorumLoss", `"Force"`)},
+	{"update", lines("update: {strategy: OnDelete, minReadySeconds: 30}"), nil},
+	{"unknown strategy", lines("update: {strategy: Recreate}"), lines("update.strategy", `"Recreate"`)},
+	{"ready too long", lines("update: {minReadySeconds: 7200}"), lines("update.minReadySeconds is 7200; allowed is 0 to 3600")},
+	{"paused, hibernated and gone", lines("paused: true", "hibernated: true", "deletionPolicy: Delete"), nil},
+	{"unknown deletion policy", lines("deletionPolicy: Burn"), lines("deletionPolicy", `"Burn"`)},
 
 	{"pod template", lines("podTemplate: {metadata: {labels: {team: a}, annotations: {b: c}}, spec: {nodeSelector: {disk: ssd}, " +
 		"tolerations: [{key: a, operator: Exists}], topologySpreadConstraints: [], priorityClassName: high, serviceAccountName: s, " +

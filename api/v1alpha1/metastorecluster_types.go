@@ -123,6 +123,27 @@ type MetaStoreClusterSpec struct {
 	// +optional
 	TLS *TLSSpec `json:"tls,omitempty"`
 
+	// Update says how a change reaches the members that run.
+	//
+	// +optional
+	Update *UpdateSpec `json:"update,omitempty"`
+
+	// Paused keeps the operator from changing anything; it goes on reporting.
+	//
+	// +optional
+	Paused bool `json:"paused,omitempty"`
+
+	// Hibernated stops every member and keeps the volumes; false wakes them.
+	//
+	// +optional
+	Hibernated bool `json:"hibernated,omitempty"`
+
+	// DeletionPolicy says what becomes of the volumes when the cluster is
+	// deleted; Retain when left out.
+	//
+	// +optional
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+
 	// PodTemplate is laid over the pods that the operator makes.
 	//
 	// +optional

@@ -38,6 +38,7 @@ const (
 	OperationGrowStorage OperationType = "GrowStorage"
 	OperationDelete      OperationType = "Delete"
 	OperationRecover     OperationType = "RecoverQuorum"
+	OperationHibernate   OperationType = "Hibernate"
 )
 
 // Health is what the operator knows of a member.

@@ -2,14 +2,12 @@ package controller
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -55,7 +53,7 @@ func (r *Reconciler) take(ctx context.Context, o *observation, s plan.Step) erro
 		return r.deletePod(ctx, o, s)
 	case plan.DropConfirmation:
 		return r.dropConfirmation(ctx, o)
-	case plan.GrowVolume, plan.RecordMember, plan.DeleteVolume, plan.MarkSurvivor, plan.EndRecovery:
+	case plan.GrowVolume, plan.RecordMember, plan.DeleteVolume, plan.MarkSurvivor, plan.EndRecovery, plan.OwnVolume, plan.DisownVolume:
 		return r.changeClaim(ctx, o, s)
 	}
 	return r.changeMembers(ctx, o, s)
@@ -70,27 +68,6 @@ func (r *Reconciler) deletePod(ctx context.Context, o *observation, s plan.Step)
 		return r.delete(ctx, pod, client.GracePeriodSeconds(0))
 	}
 	return r.delete(ctx, pod)
-}
-
-func (r *Reconciler) changeClaim(ctx context.Context, o *observation, s plan.Step) error {
-	claim, ok := o.claims[s.Ordinal]
-	switch {
-	case !ok:
-		return errMoved
-	case s.Action == plan.GrowVolume:
-		return r.patchClaim(ctx, claim, growth(o))
-	case s.Action == plan.RecordMember:
-		return r.patchClaim(ctx, claim, identity(o, s))
-	case s.Action == plan.EndRecovery:
-		return r.patchClaim(ctx, claim, annotate(annotationRecovery, nil))
-	case s.Action == plan.MarkSurvivor:
-		mark, err := o.survivorMark(s)
-		if err != nil {
-			return err
-		}
-		return r.patchClaim(ctx, claim, mark)
-	}
-	return r.delete(ctx, claim)
 }
 
 // applySet applies the StatefulSet on top of the very version that was observed:
@@ -110,44 +87,6 @@ func (r *Reconciler) delete(ctx context.Context, o client.Object, opts ...client
 	opts = append(opts, client.Preconditions{UID: &uid})
 	if err := r.Client.Delete(ctx, o, opts...); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("delete %s: %w", o.GetName(), err)
-	}
-	return nil
-}
-
-// growth is the patch that raises a claim's request to the spec's size.
-func growth(o *observation) map[string]any {
-	return map[string]any{"spec": map[string]any{"resources": map[string]any{"requests": map[string]any{
-		string(corev1.ResourceStorage): o.cluster.Spec.Storage.Size.String(),
-	}}}}
-}
-
-// identity is the patch that writes whose data a claim holds.
-func identity(o *observation, s plan.Step) map[string]any {
-	status, _ := o.status(s.Ordinal)
-	return map[string]any{"metadata": map[string]any{"annotations": map[string]any{
-		annotationCluster: formatID(status.ClusterID),
-		annotationMember:  formatID(uint64(s.Member)),
-	}}}
-}
-
-// patchClaim changes the claim that was observed, not one of the same name.
-func (r *Reconciler) patchClaim(ctx context.Context, claim *corev1.PersistentVolumeClaim, patch map[string]any) error {
-	metadata, _ := patch["metadata"].(map[string]any)
-	if metadata == nil {
-		metadata = map[string]any{}
-		patch["metadata"] = metadata
-	}
-	metadata["uid"] = string(claim.UID)
-	body, err := json.Marshal(patch)
-	if err != nil {
-		return fmt.Errorf("patch claim %s: %w", claim.Name, err)
-	}
-	err = r.Client.Patch(ctx, claim.DeepCopy(), client.RawPatch(types.MergePatchType, body), client.FieldOwner(resources.FieldManager))
-	switch {
-	case apierrors.IsNotFound(err):
-		return fmt.Errorf("patch claim %s: %w", claim.Name, errMoved)
-	case err != nil:
-		return fmt.Errorf("patch claim %s: %w", claim.Name, err)
 	}
 	return nil
 }

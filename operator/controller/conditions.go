@@ -68,11 +68,16 @@ func (o *observation) ready(d plan.Decision, actErr error, available, members, u
 		return no(d.Reason, d.Message)
 	case len(d.Blocked) > 0:
 		return no(d.Blocked[0].Reason, d.Blocked[0].Message)
+	case d.Reason == plan.ReasonHibernated:
+		return no(d.Reason, d.Message)
 	}
 	for _, v := range []verdict{available, members, upToDate} {
 		if v.status != metav1.ConditionTrue {
 			return v
 		}
+	}
+	if d.Reason == plan.ReasonPaused {
+		return yes(d.Reason, d.Message)
 	}
 	return yes("AllMembersReady", members.message)
 }
@@ -83,6 +88,8 @@ func (o *observation) available() verdict {
 	switch {
 	case o.world.ListKnown:
 		return yes("QuorumServes", "a majority of the voters answers")
+	case o.world.Spec.Hibernated && len(o.world.Pods) == 0:
+		return no(plan.ReasonHibernated, "the cluster sleeps")
 	case !o.world.Bootstrapped:
 		return no("NotBootstrapped", "the first member has not served yet")
 	}

@@ -6,10 +6,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -24,7 +26,7 @@ func (r *Reconciler) makeWorld(ctx context.Context, o *observation) error {
 	o.world = plan.World{
 		Now: o.now, Limits: r.Limits, Deleting: c.DeletionTimestamp != nil,
 		TLS:  o.planTLS(),
-		Spec: plan.Spec{Replicas: int(c.Spec.Replicas), VolumeBytes: c.Spec.Storage.Size.Value(), Repair: repairSpec(c.Spec.Repair)},
+		Spec: specFacts(&c.Spec),
 		Pods: map[int]plan.Pod{}, Volumes: map[int]plan.Volume{},
 		ListKnown: o.view.ListErr == nil && len(o.view.Members) > 0,
 		Operation: o.lastOperation(),
@@ -53,6 +55,7 @@ func (r *Reconciler) makeWorld(ctx context.Context, o *observation) error {
 				return fmt.Errorf("get the volume of %s: %w", claim.Name, err)
 			}
 		}
+		f.Owned = owned(claim, c)
 		w.Volumes[ordinal] = f
 	}
 	w.Bootstrapped = o.bootstrapped()
@@ -72,6 +75,20 @@ func repairSpec(s *v1alpha1.RepairSpec) plan.Repair {
 		r.Grace = s.GracePeriod.Duration
 	}
 	return r
+}
+
+// specFacts reduces the spec to what the planner judges by.
+func specFacts(s *v1alpha1.MetaStoreClusterSpec) plan.Spec {
+	f := plan.Spec{
+		Replicas: int(s.Replicas), VolumeBytes: s.Storage.Size.Value(),
+		Paused: s.Paused, Hibernated: s.Hibernated, OwnVolumes: s.DeletionPolicy == v1alpha1.DeletionDelete,
+		Repair: repairSpec(s.Repair),
+	}
+	if u := s.Update; u != nil {
+		f.OnDelete = u.Strategy == v1alpha1.UpdateOnDelete
+		f.MinReady = time.Duration(ptr.Deref(u.MinReadySeconds, 0)) * time.Second
+	}
+	return f
 }
 
 // bootstrapped finds any trace of the cluster having served: a member that

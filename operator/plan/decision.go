@@ -26,6 +26,9 @@ const (
 	DropSet Action = "DropSet"
 	// GrowVolume raises the request of a claim to the spec's size.
 	GrowVolume Action = "GrowVolume"
+	// OwnVolume makes a claim go with the cluster, DisownVolume makes it stay.
+	OwnVolume    Action = "OwnVolume"
+	DisownVolume Action = "DisownVolume"
 	// RecordMember writes a member's identity to its claim.
 	RecordMember Action = "RecordMember"
 	// AddLearner adds the member of an ordinal to the cluster.
@@ -57,17 +60,18 @@ const (
 // own: bringing objects into shape, waiting for a member to get well, and
 // waiting for a quorum to come back.
 const (
-	none       v1alpha1.OperationType = ""
-	setup      v1alpha1.OperationType = "Setup"
-	heal       v1alpha1.OperationType = "Heal"
-	findQuorum v1alpha1.OperationType = "AwaitQuorum"
-	bootstrap                         = v1alpha1.OperationBootstrap
-	replace                           = v1alpha1.OperationReplace
-	rolling                           = v1alpha1.OperationRoll
-	scaleOut                          = v1alpha1.OperationScaleOut
-	scaleIn                           = v1alpha1.OperationScaleIn
-	growing                           = v1alpha1.OperationGrowStorage
-	recovering                        = v1alpha1.OperationRecover
+	none        v1alpha1.OperationType = ""
+	setup       v1alpha1.OperationType = "Setup"
+	heal        v1alpha1.OperationType = "Heal"
+	findQuorum  v1alpha1.OperationType = "AwaitQuorum"
+	bootstrap                          = v1alpha1.OperationBootstrap
+	replace                            = v1alpha1.OperationReplace
+	rolling                            = v1alpha1.OperationRoll
+	scaleOut                           = v1alpha1.OperationScaleOut
+	scaleIn                            = v1alpha1.OperationScaleIn
+	growing                            = v1alpha1.OperationGrowStorage
+	hibernating                        = v1alpha1.OperationHibernate
+	recovering                         = v1alpha1.OperationRecover
 )
 
 // Step is one change. Fields that its action does not need are zero; Ordinal is
@@ -135,6 +139,8 @@ func (d Decision) Overdue(now time.Time) bool { return d.Waiting() && !now.Befor
 const (
 	ReasonSteady          = "Steady"
 	ReasonDeleting        = "Deleting"
+	ReasonPaused          = "Paused"
+	ReasonHibernated      = "Hibernated"
 	ReasonConfigInvalid   = "ConfigInvalid"
 	ReasonQuorumLost      = "QuorumLost"
 	ReasonUnreachable     = "MembersUnreachable"

@@ -61,6 +61,8 @@ var stages = []stage{
 	certificates,
 	firmly(set),
 	storage,
+	firmly(owners),
+	firmly(hibernate),
 	firmly(lostPods),
 	firmly(fixForward),
 	firmly(quorum),
@@ -90,9 +92,13 @@ func yielding(y yield, f func(*World) *Decision) stage {
 
 // standstill is for clusters that are not to be touched.
 func standstill(w *World) *Decision {
-	if w.Deleting {
-		return act(none, -1, step(Nothing, -1), ReasonDeleting,
-			"the cluster is being deleted; its volumes stay")
+	switch {
+	case w.Deleting && w.Spec.OwnVolumes:
+		return act(none, -1, step(Nothing, -1), ReasonDeleting, "the cluster is being deleted, and its volumes with it")
+	case w.Deleting:
+		return act(none, -1, step(Nothing, -1), ReasonDeleting, "the cluster is being deleted; its volumes stay")
+	case w.Spec.Paused:
+		return act(none, -1, step(Nothing, -1), ReasonPaused, "the cluster is paused; nothing is changed")
 	}
 	return nil
 }

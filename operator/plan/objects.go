@@ -29,7 +29,7 @@ func set(w *World) *Decision {
 		return w.waitSinceReported(setup, -1, w.Limits.ObjectTimeout, "SetTerminating",
 			"the StatefulSet is being deleted; it is made anew when it is gone")
 	}
-	if need := w.membersBeyond(); need > w.Set.Replicas {
+	if need := w.membersBeyond(); need > w.Set.Replicas && !w.Spec.Hibernated {
 		return act(setup, need-1, applySet(need), "SetTooSmall",
 			"the StatefulSet has %d replicas, but member %d exists", w.Set.Replicas, need-1)
 	}
@@ -63,6 +63,9 @@ func (w *World) createSet() *Decision {
 		return d
 	}
 	n := 1
+	if w.Spec.Hibernated {
+		return act(setup, -1, applySet(0), "SetMissing", "the StatefulSet is missing; the cluster sleeps")
+	}
 	if w.Bootstrapped {
 		n = w.adopted()
 		return act(setup, -1, applySet(n), "SetMissing", "the StatefulSet is missing; %d members have left traces", n)
@@ -72,7 +75,8 @@ func (w *World) createSet() *Decision {
 
 // membersBeyond is the number of replicas that the known members need: someone
 // else may have shrunk the StatefulSet. A learner that has never started does
-// not count, its pod is raised when its turn comes.
+// not count, its pod is raised when its turn comes. A cluster that is yet to begin
+// needs its seed.
 func (w *World) membersBeyond() int {
 	n := 0
 	for _, m := range w.Members {
@@ -80,7 +84,10 @@ func (w *World) membersBeyond() int {
 			n = max(n, m.Ordinal+1)
 		}
 	}
-	if w.ListKnown || !w.Bootstrapped {
+	switch {
+	case !w.Bootstrapped:
+		return 1
+	case w.ListKnown:
 		return n
 	}
 	return w.adopted()

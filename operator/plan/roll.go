@@ -2,16 +2,19 @@ package plan
 
 import (
 	"cmp"
-	"metastore.io/metastore/api/v1alpha1"
 	"slices"
+
+	"metastore.io/metastore/api/v1alpha1"
 )
 
 // roll brings the pods that take part to the newest template, one at a time: the
 // alive but unready first, then followers, the leader last and only after it has
 // handed over. (The dead and the silent need no turn, see fixForward.)
+//
+// Where somebody else restarts the pods, the others are left alone.
 func roll(w *World) *Decision {
 	stale := w.rollOrder()
-	if len(stale) == 0 {
+	if len(stale) == 0 || w.Spec.OnDelete {
 		return nil
 	}
 	m := stale[0]
@@ -75,6 +78,9 @@ func (w *World) awaitRejoin() *Decision {
 		case !p.Terminating && !w.stale(p) && w.unhealthy(m) != "":
 			return wait(rolling, m.Ordinal, p.CreatedAt.Add(w.Limits.StartTimeout), ReasonMemberStarting,
 				"member %d has the new revision and %s; the next waits for it", m.Ordinal, w.unhealthy(m))
+		case !p.Terminating && !w.stale(p) && w.Now.Before(p.ReadyChangedAt.Add(w.Spec.MinReady)):
+			return wait(rolling, m.Ordinal, p.ReadyChangedAt.Add(w.Spec.MinReady), "MinReadySeconds",
+				"member %d has the new revision and has to be ready for %s before the next", m.Ordinal, w.Spec.MinReady)
 		}
 	}
 	return nil

@@ -81,7 +81,7 @@ var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 
 // parseWorld reads the notation of the transcripts:
 //
-//	spec replicas=3 size=10
+//	spec replicas=3 size=10 [paused] [hibernated] [on-delete] [min-ready=30] [own-volumes]
 //	set replicas=3 rev=a [differs] [claims-differ] [unobserved] [terminating]
 //	repair [manual] [grace=10s] [replace-lost] [recover]
 //	confirmed | recovery ordinal=2 word=w | forcing w
@@ -92,7 +92,7 @@ var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 //
 // A pod takes rev=, age=, for= (how long Ready has its value), exit=, waiting=,
 // ending=, node=gone|down; a volume recorded=, vol-age=, fixed, vol-ending,
-// vol-lost, vol-node=gone, unrecorded; a member leader, learner, lag=, silent,
+// vol-lost, vol-node=gone, owned, unrecorded; a member leader, learner, lag=, silent,
 // unstarted, leaderless, https. Set and pods take client= and peer= for their TLS
 // modes. survivor=2/100/99 is what one without a quorum says: the term and the
 // index that its log ends with, and the index that it knows as committed.
@@ -170,6 +170,8 @@ func (f fields) into(w *World) error {
 	switch f.head {
 	case "spec":
 		w.Spec.Replicas, w.Spec.VolumeBytes = f.number("replicas", 3), int64(f.number("size", 10))
+		w.Spec.Paused, w.Spec.Hibernated, w.Spec.OnDelete = f.has("paused"), f.has("hibernated"), f.has("on-delete")
+		w.Spec.MinReady, w.Spec.OwnVolumes = time.Duration(f.number("min-ready", 0))*time.Second, f.has("own-volumes")
 	case "set":
 		w.Set = &Set{
 			Replicas: f.number("replicas", 3), Revision: f.text("rev", "a"), Differs: f.has("differs"),
@@ -232,7 +234,7 @@ func (f fields) intoOrdinal(w *World, ordinal int) {
 	if f.has("vol") {
 		v := Volume{
 			CreatedAt: f.ago("vol-age", 10*time.Minute), RequestBytes: int64(f.number("vol", 10)),
-			Expandable: !f.has("fixed"), Terminating: f.has("vol-ending"), Lost: f.has("vol-lost"), Member: f.id("member"),
+			Expandable: !f.has("fixed"), Terminating: f.has("vol-ending"), Lost: f.has("vol-lost"), Owned: f.has("owned"), Member: f.id("member"),
 			NodeGone: f.text("vol-node", "") == "gone",
 		}
 		if f.has("recorded") || f.has("unrecorded") {

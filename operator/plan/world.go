@@ -69,6 +69,15 @@ type Spec struct {
 	// VolumeBytes is the wanted size of each data volume; 0 when there are none.
 	VolumeBytes int64
 	Repair      Repair
+	// Paused: nothing is changed. Hibernated: no pod is wanted, the volumes are.
+	Paused, Hibernated bool
+	// OnDelete leaves the restart of members that take part to somebody else.
+	OnDelete bool
+	// MinReady is how long a restarted member must have been ready before the
+	// next one goes.
+	MinReady time.Duration
+	// OwnVolumes says that the volumes go with the cluster.
+	OwnVolumes bool
 }
 
 // Repair is what the planner may give up by itself.
@@ -181,6 +190,8 @@ type Volume struct {
 	// NodeGone says that the volume is bound to nodes of which none exists any
 	// more.
 	NodeGone bool
+	// Owned says that the claim goes when the cluster object does.
+	Owned bool
 	// Member is whose data lies there, as recorded at the claim; 0 when nobody's
 	// was recorded yet.
 	Member MemberID
