@@ -113,6 +113,10 @@ var creations = []createCase{
 	{"revisions with a unit", lines("server: {autoCompaction: {mode: Revision, retention: 1h}}"),
 		lines("autoCompaction.retention is 1h; allowed with mode Revision is a number of revisions")},
 
+	{"a volume that grows", lines("storage: {size: 1Gi, autoGrow: {maxSize: 10Gi}}"), nil},
+	{"a volume that grows to less", lines("storage: {size: 1Gi, autoGrow: {maxSize: 512Mi}}"),
+		lines("storage.autoGrow.maxSize is 512Mi; allowed is storage.size, which is 1Gi, or more")},
+
 	{"repair", lines("repair: {mode: Manual, gracePeriod: 1m30s, lostNode: Replace, quorumLoss: Recover}"), nil},
 	{"no grace at all", lines("repair: {gracePeriod: 0s}"), lines("repair.gracePeriod is 0s; allowed is a duration such as 30s or 5m, of 1s to 24h")},
 	{"grace without a unit", lines("repair: {gracePeriod: '30'}"), lines("repair.gracePeriod is 30; allowed is a duration")},
@@ -176,11 +180,12 @@ var updates = []updateCase{
 	{"grow the volume", nil, lines("storage.size: 2Gi"), nil},
 	{"the same volume, written otherwise", nil, lines("storage.size: 1024Mi"), nil},
 	{"shrink the volume", nil, lines("storage.size: 1023Mi"), lines("spec.storage.size", "storage.size is 1Gi and cannot shrink to 1023Mi")},
-	{"set a class", nil, lines("storage.storageClassName: fast"), lines("storage.storageClassName is unset and cannot become fast")},
-	{"change the class", lines("storage.storageClassName: slow"), lines("storage.storageClassName: fast"),
-		lines("storage.storageClassName is slow and cannot become fast")},
+	{"set a class", nil, lines("storage.storageClassName: fast"), nil},
+	{"change the class", lines("storage.storageClassName: slow"), lines("storage.storageClassName: fast"), nil},
 	{"drop the class", lines("storage.storageClassName: slow"), lines("storage.storageClassName: -"),
-		lines("storage.storageClassName is slow and cannot become unset")},
+		lines("storage.storageClassName is slow and cannot become unset; name the class to move to")},
+	{"grow beyond the limit of growth", lines("storage: {size: 1Gi, autoGrow: {maxSize: 2Gi}}"), lines("storage.size: 3Gi"),
+		lines("storage.autoGrow.maxSize is 2Gi; allowed is storage.size, which is 3Gi, or more")},
 	{"another version", lines("version: 1.0.0"), lines("version: 1.1.0"), nil},
 	{"turn to custom", lines("rocksdb: {profile: Auto}"), lines("rocksdb: {profile: Custom, maxBackgroundJobs: 4}"), nil},
 }

@@ -153,19 +153,26 @@ type MetaStoreClusterSpec struct {
 // StorageSpec describes the volume of each member.
 //
 // +kubebuilder:validation:XValidation:rule="quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",messageExpression="'storage.size is %s and cannot shrink to %s; allowed is the same size or more'.format([oldSelf.size, self.size])",fieldPath=".size"
-// +kubebuilder:validation:XValidation:rule="has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",messageExpression="'storage.storageClassName is %s and cannot become %s'.format([has(oldSelf.storageClassName) ? oldSelf.storageClassName : 'unset', has(self.storageClassName) ? self.storageClassName : 'unset'])",fieldPath=".storageClassName"
+// +kubebuilder:validation:XValidation:rule="has(self.storageClassName) || !has(oldSelf.storageClassName)",messageExpression="'storage.storageClassName is %s and cannot become unset; name the class to move to'.format([has(oldSelf.storageClassName) ? oldSelf.storageClassName : 'unset'])",fieldPath=".storageClassName"
+// +kubebuilder:validation:XValidation:rule="!has(self.autoGrow) || quantity(string(self.autoGrow.maxSize)).compareTo(quantity(string(self.size))) >= 0",messageExpression="'storage.autoGrow.maxSize is %s; allowed is storage.size, which is %s, or more'.format([self.autoGrow.maxSize, self.size])",fieldPath=".autoGrow"
 type StorageSpec struct {
 	// Size of the volume. It only grows.
 	//
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('256Mi')) >= 0",messageExpression="'storage.size is %s; allowed is 256Mi or more'.format([self])"
 	Size resource.Quantity `json:"size"`
 
-	// StorageClassName of the volume; left out, the cluster's default class. It cannot be changed.
+	// StorageClassName of the volume; left out, the cluster's default class. Another
+	// one is moved to by replacing the members one at a time.
 	//
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	StorageClassName *string `json:"storageClassName,omitempty"`
+
+	// AutoGrow lets the volume grow beyond size; left out, it does not.
+	//
+	// +optional
+	AutoGrow *AutoGrowSpec `json:"autoGrow,omitempty"`
 }
 
 // MemberResources are the requests and limits of a member's container.

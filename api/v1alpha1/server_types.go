@@ -15,7 +15,10 @@ const (
 type ServerSpec struct {
 	// QuotaBackendBytes is the size of the data at which the cluster raises
 	// NOSPACE and takes no more writes. Left out, it is 2Gi, and less where
-	// the volume, or with engine Memory the memory limit, is small.
+	// the volume, or with engine Memory the memory limit, is small; with
+	// storage.autoGrow it is half of the volume. One that was left out follows the
+	// volume without a restart: a member takes it up at its next start, and is
+	// restarted for it only when the old one has raised NOSPACE.
 	//
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('16Mi')) >= 0",messageExpression="'server.quotaBackendBytes is %s; allowed is 16Mi or more'.format([self])"

@@ -21,6 +21,8 @@ const (
 	// ConditionTLSReady is True when members accept what spec.tls asks for with
 	// certificates that hold; absent without TLS.
 	ConditionTLSReady = "TLSReady"
+	// ConditionStorageHealthy is False while an alarm stands or a volume is full.
+	ConditionStorageHealthy = "StorageHealthy"
 	// ConditionConfigValid is False when the spec asks for what cannot be, such as more cache than memory.
 	ConditionConfigValid = "ConfigValid"
 )
@@ -39,6 +41,7 @@ const (
 	OperationDelete      OperationType = "Delete"
 	OperationRecover     OperationType = "RecoverQuorum"
 	OperationHibernate   OperationType = "Hibernate"
+	OperationFreeSpace   OperationType = "FreeSpace"
 )
 
 // Health is what the operator knows of a member.
@@ -115,6 +118,12 @@ type MetaStoreClusterStatus struct {
 	//
 	// +optional
 	EffectiveTuning *EffectiveTuning `json:"effectiveTuning,omitempty"`
+
+	// Alarms that the cluster has raised.
+	//
+	// +optional
+	// +listType=atomic
+	Alarms []AlarmStatus `json:"alarms,omitempty"`
 
 	// Recovery tells of the last recovery from a lost quorum.
 	//

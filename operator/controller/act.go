@@ -103,6 +103,12 @@ func (r *Reconciler) changeMembers(ctx context.Context, o *observation, s plan.S
 		return o.access.Promote(ctx, o.voterEndpoints(), id)
 	case plan.Remove:
 		return r.removeMember(ctx, o, s)
+	case plan.Compact:
+		return o.access.Compact(ctx, o.voterEndpoints(), o.view.Revision())
+	case plan.Defragment:
+		return o.access.Defragment(ctx, o.clientURL(s.Ordinal))
+	case plan.Disarm:
+		return o.access.Disarm(ctx, o.voterEndpoints(), member.Alarm{Type: string(s.Alarm.Type), Member: member.ID(s.Alarm.Member)})
 	case plan.MoveLeader:
 		for _, m := range o.world.Members {
 			if m.Leader {

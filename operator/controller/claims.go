@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -41,7 +42,7 @@ func (r *Reconciler) changeClaim(ctx context.Context, o *observation, s plan.Ste
 	case !ok:
 		return errMoved
 	case s.Action == plan.GrowVolume:
-		return r.patchClaim(ctx, claim, growth(o))
+		return r.patchClaim(ctx, claim, growth(s.Bytes))
 	case s.Action == plan.OwnVolume || s.Action == plan.DisownVolume:
 		return r.patchClaim(ctx, claim, owners(o, claim, s.Action == plan.OwnVolume))
 	case s.Action == plan.RecordMember:
@@ -58,10 +59,10 @@ func (r *Reconciler) changeClaim(ctx context.Context, o *observation, s plan.Ste
 	return r.delete(ctx, claim)
 }
 
-// growth is the patch that raises a claim's request to the spec's size.
-func growth(o *observation) map[string]any {
+// growth is the patch that raises a claim's request.
+func growth(bytes int64) map[string]any {
 	return map[string]any{"spec": map[string]any{"resources": map[string]any{"requests": map[string]any{
-		string(corev1.ResourceStorage): o.cluster.Spec.Storage.Size.String(),
+		string(corev1.ResourceStorage): resource.NewQuantity(bytes, resource.BinarySI).String(),
 	}}}}
 }
 

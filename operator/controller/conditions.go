@@ -40,6 +40,7 @@ func (o *observation) conditions(d plan.Decision, actErr error) []metav1.Conditi
 	} else {
 		meta.RemoveStatusCondition(&all, v1alpha1.ConditionTLSReady)
 	}
+	set(v1alpha1.ConditionStorageHealthy, o.storageHealthy())
 	set(v1alpha1.ConditionReady, o.ready(d, actErr, available, members, upToDate))
 	if stalled {
 		set(v1alpha1.ConditionStalled, yes(reason, message))

@@ -3,9 +3,11 @@ package controller
 import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/utils/ptr"
 
 	"metastore.io/metastore/api/v1alpha1"
+	"metastore.io/metastore/operator/member"
 )
 
 // The operator dies after every single call that changes something, and the
@@ -76,6 +78,30 @@ var _ = DescribeTable("An operator that dies after each call", func(ctx SpecCont
 	},
 		[]string{"update x-0 https", "update x-0 http"},
 		"patch x-members", "patch x", "delete x-0", "update http://x-0"),
+	Entry("growing volumes", int32(3), func(f *fixture) {
+		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Storage.Size = resource.MustParse("2Gi") })
+	},
+		[]string{},
+		"patch data-x-0", "patch data-x-1", "patch data-x-2", "patch x-members", "delete x", "patch x"),
+	Entry("moving to another storage class", int32(3), func(f *fixture) {
+		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Storage.StorageClassName = ptr.To("fixed") })
+	},
+		[]string{"remove x-2", "add x-2", "promote x-2", "remove x-1", "add x-1", "promote x-1", "move x-1", "remove x-0", "add x-0", "promote x-0"},
+		"delete x", "patch x", "remove", "delete data-x-2", "delete data-x-0", "promote"),
+	Entry("freeing space of history", int32(3), func(f *fixture) { f.fake.Fill(510<<20, 100<<20) },
+		[]string{"compact", "defragment x-0", "defragment x-1", "defragment x-2", "disarm NOSPACE"},
+		"compact", "defragment", "disarm", "status"),
+	Entry("growing for data that need more than the quota", int32(3), func(f *fixture) {
+		f.edit(func(c *v1alpha1.MetaStoreCluster) {
+			c.Spec.Storage.AutoGrow = &v1alpha1.AutoGrowSpec{MaxSize: resource.MustParse("4Gi")}
+		})
+		f.fake.Fill(510<<20, 500<<20)
+	},
+		[]string{"compact", "move x-1", "disarm NOSPACE"},
+		"compact", "patch data-x-0", "patch data-x-1", "patch data-x-2", "delete x", "delete x-2", "delete x-1", "move", "delete x-0", "disarm"),
+	Entry("replacing the member whose data differ, which leads", int32(3), func(f *fixture) { f.fake.Raise(member.Corrupt, "x-0") },
+		[]string{"move x-1", "remove x-0", "disarm CORRUPT", "add x-0", "promote x-0"},
+		"move", "remove", "disarm", "delete data-x-0", "promote"),
 )
 
 // awaitUnready waits until the kubelet has told of a failure; the cluster would

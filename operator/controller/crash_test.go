@@ -111,6 +111,18 @@ func (c countedMembers) MoveLeader(ctx context.Context, e string, to member.ID) 
 	return c.n.count("move", fmt.Sprint(to), c.n.members.MoveLeader(ctx, e, to))
 }
 
+func (c countedMembers) Compact(ctx context.Context, e []string, revision int64) error {
+	return c.n.count("compact", fmt.Sprint(revision), c.n.members.Compact(ctx, e, revision))
+}
+
+func (c countedMembers) Defragment(ctx context.Context, e string) error {
+	return c.n.count("defragment", e, c.n.members.Defragment(ctx, e))
+}
+
+func (c countedMembers) Disarm(ctx context.Context, e []string, a member.Alarm) error {
+	return c.n.count("disarm", a.Type, c.n.members.Disarm(ctx, e, a))
+}
+
 // pass runs one reconcile of a fresh operator that dies after its first call
 // that changes something, and returns that call.
 func (f *fixture) pass() (died string) {

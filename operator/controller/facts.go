@@ -125,8 +125,8 @@ func (r *Reconciler) nodeFacts(ctx context.Context, now time.Time, name string, 
 }
 
 // volumeFacts reduces a claim to what the planner judges by. Whether its class
-// lets it grow is asked only when it is too small.
-func (r *Reconciler) volumeFacts(ctx context.Context, c *corev1.PersistentVolumeClaim, wantBytes int64) (plan.Volume, error) {
+// lets it grow is asked only when it is too small, or may have to grow.
+func (r *Reconciler) volumeFacts(ctx context.Context, c *corev1.PersistentVolumeClaim, wantBytes int64, mayGrow bool) (plan.Volume, error) {
 	f := plan.Volume{
 		CreatedAt:    c.CreationTimestamp.Time,
 		RequestBytes: c.Spec.Resources.Requests.Storage().Value(),
@@ -134,12 +134,15 @@ func (r *Reconciler) volumeFacts(ctx context.Context, c *corev1.PersistentVolume
 		Lost:         c.Status.Phase == corev1.ClaimLost,
 		Member:       plan.MemberID(parseID(c.Annotations[annotationMember])),
 	}
-	if f.RequestBytes >= wantBytes {
+	if f.CapacityBytes = c.Status.Capacity.Storage().Value(); c.Status.Phase != corev1.ClaimBound {
+		f.CapacityBytes = f.RequestBytes
+	}
+	if f.RequestBytes >= wantBytes && !mayGrow {
 		return f, nil
 	}
 	if c.Status.Phase != corev1.ClaimBound {
 		// A claim cannot change before it is bound; its turn comes then.
-		f.RequestBytes = wantBytes
+		f.RequestBytes = max(f.RequestBytes, wantBytes)
 		return f, nil
 	}
 	var err error
@@ -181,6 +184,7 @@ func (o *observation) memberFacts() []plan.Member {
 			f.Leader = m.ID == leader
 			f.Leaderless = s.Leader == 0
 			f.Lag = committed - min(committed, s.AppliedIndex)
+			f.DBBytes, f.UsedBytes, f.QuotaBytes, f.Compacted = s.DBSizeBytes, s.UsedBytes, s.QuotaBytes, s.Compacted
 		}
 		out = append(out, f)
 	}

@@ -11,7 +11,6 @@ import (
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -122,16 +121,17 @@ func (k *kubelet) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 	return again, k.tell(ctx, pod, exit, fake.Ready(pod.Name))
 }
 
-// mount binds the pod's claim and returns the identity of its volume.
+// mount binds the pod's claim, lets it grow, and returns the identity of its volume.
 func (k *kubelet) mount(ctx context.Context, pod *corev1.Pod) (volume string, ok bool, err error) {
 	claim := &corev1.PersistentVolumeClaim{}
 	key := client.ObjectKey{Namespace: pod.Namespace, Name: resources.DataVolume + "-" + pod.Name}
 	if err := k.client.Get(ctx, key, claim); err != nil {
 		return "", false, client.IgnoreNotFound(err)
 	}
-	if claim.Status.Phase != corev1.ClaimBound {
+	want := claim.Spec.Resources.Requests.Storage()
+	if claim.Status.Phase != corev1.ClaimBound || claim.Status.Capacity.Storage().Cmp(*want) < 0 {
 		claim.Status.Phase = corev1.ClaimBound
-		claim.Status.Capacity = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
+		claim.Status.Capacity = corev1.ResourceList{corev1.ResourceStorage: *want}
 		if err := k.client.Status().Update(ctx, claim); err != nil {
 			return "", false, ignoreRaces(err)
 		}
@@ -152,6 +152,7 @@ func (k *kubelet) startServer(ctx context.Context, fake *member.Fake, pod *corev
 		Peer  string `json:"initial-advertise-peer-urls"`
 		Force string `json:"force-new-cluster-once"`
 		Ports string `json:"listen-peer-urls"`
+		Quota int64  `json:"quota-backend-bytes"`
 	}
 	arguments := pod.Spec.Containers[0].Command
 	name := filepath.Base(strings.Replace(arguments[len(arguments)-1], "$(POD_NAME)", pod.Name, 1))
@@ -163,7 +164,11 @@ func (k *kubelet) startServer(ctx context.Context, fake *member.Fake, pod *corev
 		return member.ExitOther, err
 	}
 	fake.Speaks(pod.Name, strings.Contains(file.Ports, "http:"), strings.Contains(file.Ports, "https:"))
-	return fake.Start(pod.Name, volume, file.Peer, file.State == "new", file.Force), nil
+	exit := fake.Start(pod.Name, volume, file.Peer, file.State == "new", file.Force)
+	if exit == member.Running {
+		fake.Quota(pod.Name, file.Quota)
+	}
+	return exit, nil
 }
 
 // tell writes the pod's status when it has changed.

@@ -40,7 +40,7 @@ var _ = Describe("A cluster", func() {
 		Expect(status.ClusterID).To(Equal(formatID(f.fake.ClusterID())))
 		Expect(status.Leader).To(Equal("x-0"))
 		Expect(status.Operation).To(BeNil())
-		Expect(conditionTypes(status.Conditions)).To(ConsistOf("Ready", "Available", "AllMembersReady", "UpToDate", "ConfigValid"))
+		Expect(conditionTypes(status.Conditions)).To(ConsistOf("Ready", "Available", "AllMembersReady", "UpToDate", "ConfigValid", "StorageHealthy"))
 		settings := &corev1.ConfigMap{}
 		Expect(kube.Get(ctx, client.ObjectKey{Namespace: f.namespace, Name: resources.MembersName(f.name)}, settings)).To(Succeed())
 		Expect(settings.Data).To(HaveLen(3))
@@ -148,10 +148,7 @@ var _ = Describe("A cluster", func() {
 	It("grows its volumes without touching the pods", func(ctx SpecContext) {
 		f.ctx = ctx
 		f.startOperator()
-		f.create(1, func(c *v1alpha1.MetaStoreCluster) {
-			// Left out, the quota follows the volume, and the pods roll for it.
-			c.Spec.Server = &v1alpha1.ServerSpec{QuotaBackendBytes: ptr.To(resource.MustParse("256Mi"))}
-		})
+		f.create(1)
 		f.awaitReady()
 		pod, set := f.pods()["x-0"].UID, f.set().UID
 		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Storage.Size = resource.MustParse("2Gi") })

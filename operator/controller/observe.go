@@ -30,7 +30,9 @@ type observation struct {
 	claims   map[int]*corev1.PersistentVolumeClaim
 	access   member.Access
 	view     member.View
-	tuning   v1alpha1.EffectiveTuning
+	// size is the cluster with the size that its volumes should have now.
+	size   *v1alpha1.MetaStoreCluster
+	tuning v1alpha1.EffectiveTuning
 	// invalid is why the spec cannot be carried out; nil when it can.
 	invalid error
 	tls     tlsFacts
@@ -45,7 +47,6 @@ type observation struct {
 
 func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.MetaStoreCluster) (*observation, error) {
 	o := &observation{now: r.Now(), cluster: cluster, wanted: map[string]client.Object{}}
-	o.tuning, o.invalid = tuning.Derive(&cluster.Spec)
 	var err error
 	if o.set, err = fetch(ctx, r.Client, cluster, resources.SetName(cluster.Name), &appsv1.StatefulSet{}); err != nil {
 		return nil, err
@@ -59,6 +60,8 @@ func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.MetaStoreClu
 	if err := r.observeClaims(ctx, o); err != nil {
 		return nil, err
 	}
+	o.size = o.sized()
+	o.tuning, o.invalid = tuning.Derive(&o.size.Spec)
 	if err := r.observeTLS(ctx, o); err != nil {
 		return nil, err
 	}

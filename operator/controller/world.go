@@ -26,7 +26,7 @@ func (r *Reconciler) makeWorld(ctx context.Context, o *observation) error {
 	o.world = plan.World{
 		Now: o.now, Limits: r.Limits, Deleting: c.DeletionTimestamp != nil,
 		TLS:  o.planTLS(),
-		Spec: specFacts(&c.Spec),
+		Spec: specFacts(&o.size.Spec),
 		Pods: map[int]plan.Pod{}, Volumes: map[int]plan.Volume{},
 		ListKnown: o.view.ListErr == nil && len(o.view.Members) > 0,
 		Operation: o.lastOperation(),
@@ -46,10 +46,11 @@ func (r *Reconciler) makeWorld(ctx context.Context, o *observation) error {
 		w.Pods[ordinal] = f
 	}
 	for ordinal, claim := range o.claims {
-		f, err := r.volumeFacts(ctx, claim, w.Spec.VolumeBytes)
+		f, err := r.volumeFacts(ctx, claim, w.Spec.VolumeBytes, c.Spec.Storage.AutoGrow != nil)
 		if err != nil {
 			return fmt.Errorf("get storage class of %s: %w", claim.Name, err)
 		}
+		f.OtherClass = o.otherClass(claim.Spec.StorageClassName)
 		if !w.Pods[ordinal].Ready {
 			if f.NodeGone, err = r.boundToLostNode(ctx, claim); err != nil {
 				return fmt.Errorf("get the volume of %s: %w", claim.Name, err)
@@ -60,6 +61,7 @@ func (r *Reconciler) makeWorld(ctx context.Context, o *observation) error {
 	}
 	w.Bootstrapped = o.bootstrapped()
 	o.recoveryFacts()
+	o.storageFacts()
 	return r.compare(ctx, o)
 }
 
@@ -118,7 +120,7 @@ func (r *Reconciler) compare(ctx context.Context, o *observation) error {
 			Observed:     o.set.Status.ObservedGeneration >= o.set.Generation,
 			Revision:     o.set.Status.UpdateRevision,
 			Terminating:  o.set.DeletionTimestamp != nil,
-			ClaimsDiffer: o.claimTemplateBytes() != 0 && o.claimTemplateBytes() < o.world.Spec.VolumeBytes,
+			ClaimsDiffer: o.claimsDiffer(),
 			Modes:        resources.Modes(o.set.Spec.Template.Annotations),
 		}
 	}
@@ -182,7 +184,7 @@ func (o *observation) voters() int {
 }
 
 func (r *Reconciler) builder(o *observation) resources.Builder {
-	return resources.For(o.cluster, r.ServerImage, o.tuning).WithModes(o.modes)
+	return resources.For(o.size, r.ServerImage, o.tuning).WithModes(o.modes)
 }
 
 // wantedSettings are the start-up settings for the entries that the planner
@@ -256,16 +258,6 @@ func (r *Reconciler) setWithReplicas(o *observation, replicas int) *appsv1.State
 		set.Spec.VolumeClaimTemplates = o.set.Spec.DeepCopy().VolumeClaimTemplates
 	}
 	return set
-}
-
-// claimTemplateBytes is the size that new claims of the set would have.
-func (o *observation) claimTemplateBytes() int64 {
-	for _, t := range o.set.Spec.VolumeClaimTemplates {
-		if t.Name == resources.DataVolume {
-			return t.Spec.Resources.Requests.Storage().Value()
-		}
-	}
-	return 0
 }
 
 func replicasOf(set *appsv1.StatefulSet) int32 {

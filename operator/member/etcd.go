@@ -224,7 +224,7 @@ func status(ctx context.Context, c *clientv3.Client) (Status, error) {
 	if err != nil {
 		return Status{}, fmt.Errorf("status: %w", err)
 	}
-	return Status{
+	s := Status{
 		ID:           ID(r.Header.GetMemberId()),
 		ClusterID:    r.Header.GetClusterId(),
 		Leader:       ID(r.Leader),
@@ -236,8 +236,14 @@ func status(ctx context.Context, c *clientv3.Client) (Status, error) {
 		LogTerm:      number(header, headerLogTerm),
 		LogIndex:     number(header, headerLogIndex),
 		DBSizeBytes:  r.DbSize,
+		UsedBytes:    r.DbSizeInUse,
+		QuotaBytes:   r.DbSizeQuota,
+		Revision:     r.Header.GetRevision(),
+		Alarms:       alarms(r.Errors),
 		Errors:       r.Errors,
-	}, nil
+	}
+	s.Compacted = compacted(ctx, c, s)
+	return s, nil
 }
 
 func number(header metadata.MD, name string) uint64 {

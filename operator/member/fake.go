@@ -33,6 +33,7 @@ type Fake struct {
 	// forced is the word of the last recovery that a volume was started with.
 	forced  map[string]string
 	lagging map[string]bool
+	space   space
 	fail    func(call string) error
 	changes []string
 	ports   map[string]peerPort
@@ -57,7 +58,7 @@ func NewFake() *Fake {
 	return &Fake{
 		clusterID: 0xc1, nextID: 0x10, committed: 5,
 		members: map[ID]*Member{}, removed: map[ID]bool{}, disks: map[string]ID{},
-		running: map[string]ID{}, forced: map[string]string{}, applied: map[ID]uint64{}, lagging: map[string]bool{},
+		running: map[string]ID{}, forced: map[string]string{}, applied: map[ID]uint64{}, lagging: map[string]bool{}, space: newSpace(),
 	}
 }
 
@@ -165,7 +166,7 @@ func (f *Fake) Changes() []string {
 func (f *Fake) Ready(pod string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.members[f.running[pod]] != nil && f.leader != 0
+	return f.members[f.running[pod]] != nil && f.leader != 0 && !f.space.corrupt()
 }
 
 // Alive says whether the process of a pod runs. One whose member has been
@@ -315,8 +316,10 @@ func (f *Fake) status(pod string) (Status, error) {
 	}
 	return Status{
 		ID: id, ClusterID: f.clusterID, Leader: f.leader, Learner: m.Learner, Version: "3.7.3",
-		RaftIndex: f.committed, AppliedIndex: f.applied[id], RaftTerm: 2, DBSizeBytes: 4096,
-		LogTerm: 2, LogIndex: f.applied[id],
+		RaftIndex: f.committed, AppliedIndex: f.applied[id], RaftTerm: 2, DBSizeBytes: f.space.sizes[id],
+		LogTerm: 2, LogIndex: f.applied[id], Revision: int64(f.committed),
+		UsedBytes: f.space.used[id], QuotaBytes: f.space.quotas[id], Alarms: slices.Clone(f.space.alarms),
+		Compacted: f.space.compacted,
 	}, nil
 }
 

@@ -11,9 +11,11 @@
 package member
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
+	"slices"
 )
 
 // ErrNotFound is returned by Promote, Remove and MoveLeader when the cluster
@@ -54,8 +56,30 @@ type Status struct {
 	// server does not tell.
 	LogTerm, LogIndex uint64
 	DBSizeBytes       int64
+	// UsedBytes is the part of DBSizeBytes that is in use; QuotaBytes is what the
+	// data may come to.
+	UsedBytes, QuotaBytes int64
+	// Revision is the newest of the keys.
+	Revision int64
+	// Alarms are those of the whole cluster, as this member knows them.
+	Alarms []Alarm
+	// Compacted says that no older revision than the newest is left. It is asked
+	// for only while there is a NOSPACE alarm.
+	Compacted bool
 	// Errors are the alarms and faults that the member reports.
 	Errors []string
+}
+
+// The types of alarms, as etcd names them.
+const (
+	NoSpace = "NOSPACE"
+	Corrupt = "CORRUPT"
+)
+
+// Alarm is one that the cluster has raised; Member is 0 for the whole of it.
+type Alarm struct {
+	Type   string
+	Member ID
 }
 
 // View is one look at a cluster.
@@ -79,6 +103,29 @@ type Credentials struct {
 	TLS *tls.Config
 }
 
+// Alarms are those that any answering member knows, sorted.
+func (v View) Alarms() []Alarm {
+	var out []Alarm
+	for _, s := range v.Status {
+		for _, a := range s.Alarms {
+			if !slices.Contains(out, a) {
+				out = append(out, a)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Alarm) int { return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Member, b.Member)) })
+	return out
+}
+
+// Revision is the newest that any answering member has.
+func (v View) Revision() int64 {
+	var newest int64
+	for _, s := range v.Status {
+		newest = max(newest, s.Revision)
+	}
+	return newest
+}
+
 // Access is how the operator reaches the members of one cluster. All methods
 // may run concurrently. Endpoints are client URLs; a call that changes the
 // cluster goes to one of them, and the first that accepts it is enough.
@@ -95,4 +142,11 @@ type Access interface {
 	Remove(ctx context.Context, endpoints []string, id ID) error
 	// MoveLeader asks the leader, at its own endpoint, to hand over.
 	MoveLeader(ctx context.Context, leaderEndpoint string, to ID) error
+	// Compact gives up all history before a revision; done already is done.
+	Compact(ctx context.Context, endpoints []string, revision int64) error
+	// Defragment has the member at its own endpoint give back what came free. One
+	// that takes longer than a call may goes on by itself.
+	Defragment(ctx context.Context, endpoint string) error
+	// Disarm takes an alarm back.
+	Disarm(ctx context.Context, endpoints []string, a Alarm) error
 }

@@ -47,6 +47,12 @@ const (
 	ForceDeletePod Action = "ForceDeletePod"
 	// DeleteVolume gives up the data of an ordinal that has no member.
 	DeleteVolume Action = "DeleteVolume"
+	// Compact gives up the history of all keys.
+	Compact Action = "Compact"
+	// Defragment has a member give back what came free.
+	Defragment Action = "Defragment"
+	// Disarm takes Step.Alarm back.
+	Disarm Action = "Disarm"
 	// MarkSurvivor writes to a claim that the cluster begins anew from it, with the
 	// evidence.
 	MarkSurvivor Action = "MarkSurvivor"
@@ -72,6 +78,7 @@ const (
 	growing                            = v1alpha1.OperationGrowStorage
 	hibernating                        = v1alpha1.OperationHibernate
 	recovering                         = v1alpha1.OperationRecover
+	freeing                            = v1alpha1.OperationFreeSpace
 )
 
 // Step is one change. Fields that its action does not need are zero; Ordinal is
@@ -82,6 +89,10 @@ type Step struct {
 	Ordinal  int
 	Member   MemberID
 	Replicas int
+	// Bytes is what GrowVolume asks for.
+	Bytes int64
+	// Alarm is what Disarm takes back.
+	Alarm Alarm
 	// DataGone marks a removal that gives up a member because of what its pod
 	// shows; whoever acts looks at the pod once more before it does.
 	DataGone bool
@@ -105,6 +116,12 @@ func (s Step) String() string {
 	}
 	if s.PeerTLS {
 		out += " https"
+	}
+	if s.Bytes != 0 {
+		out += fmt.Sprintf(" bytes=%d", s.Bytes)
+	}
+	if s.Alarm.Type != "" {
+		out += fmt.Sprintf(" alarm=%s of=%x", s.Alarm.Type, uint64(s.Alarm.Member))
 	}
 	return out
 }
@@ -154,6 +171,8 @@ const (
 	ReasonDataLocked      = "DataLocked"
 	ReasonNodeLost        = "NodeLost"
 	ReasonVolumeFull      = "VolumeFull"
+	ReasonNoSpace         = "NoSpace"
+	ReasonOtherClass      = "StorageClassDiffers"
 	ReasonMemberStarting  = "MemberStarting"
 	ReasonMemberUnhealthy = "MemberUnhealthy"
 	ReasonCertificates    = "CertificatesMissing"
@@ -166,7 +185,8 @@ const (
 	exitFormatNewer = 5
 	exitDataLocked  = 6
 	exitDataCorrupt = 7
-	exitVolumeFull  = 9
+	// ExitVolumeFull: there was no room left.
+	ExitVolumeFull = 9
 )
 
 func act(op v1alpha1.OperationType, ordinal int, s Step, reason, format string, args ...any) *Decision {

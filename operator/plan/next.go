@@ -68,6 +68,8 @@ var stages = []stage{
 	firmly(quorum),
 	firmly(invalid),
 	foreign,
+	firmly(corrupt),
+	yielding(afterDeadline, noSpace),
 	firmly(orphans),
 	firmly(leftovers),
 	firmly(record),
@@ -76,6 +78,7 @@ var stages = []stage{
 	firmly(peerURLs),
 	firmly(roll),
 	firmly(scale),
+	moveClass,
 	yielding(always, health),
 }
 

@@ -110,19 +110,35 @@ func storage(w *World, blocked *[]Blocked) *verdict {
 			continue
 		}
 		if v.Expandable {
-			return &verdict{Decision: *act(growing, ordinal, step(GrowVolume, ordinal), "VolumeTooSmall",
-				"the volume of member %d asks for %d bytes, the spec for %d", ordinal, v.RequestBytes, w.Spec.VolumeBytes)}
+			s := step(GrowVolume, ordinal)
+			s.Bytes = w.Spec.VolumeBytes
+			return &verdict{Decision: *act(growing, ordinal, s, "VolumeTooSmall",
+				"the volume of member %d asks for %d bytes, %d are wanted", ordinal, v.RequestBytes, w.Spec.VolumeBytes)}
 		}
-		stuck = true
+		stuck = stuck || !v.OtherClass // which gives it a new volume
 	}
 	if stuck {
 		*blocked = append(*blocked, Blocked{Reason: ReasonVolumeCannot, Message: "spec.storage.size was raised, but the " +
-			"storage class of the existing volumes does not allow expansion; set allowVolumeExpansion on the class if its driver can, or move to a new cluster"})
+			"storage class of the existing volumes does not allow expansion; set allowVolumeExpansion on the class if its driver can, or move to another class (spec.storage.storageClassName)"})
 		return nil
 	}
 	if w.Set.ClaimsDiffer {
 		return &verdict{Decision: *act(growing, -1, step(DropSet, -1), "ClaimTemplateDiffers",
-			"every claim has the new size; the StatefulSet is made anew with it, its pods stay")}
+			"the StatefulSet is made anew with the wanted size and class of claims, its pods stay")}
+	}
+	if d := w.growFull(); d != nil {
+		return &verdict{Decision: *d}
+	}
+	return nil
+}
+
+// growFull is for members that a full volume has stopped.
+func (w *World) growFull() *Decision {
+	next := w.nextSize()
+	for _, ordinal := range sorted(w.Pods) {
+		if next > 0 && w.Pods[ordinal].ExitCode == ExitVolumeFull && !w.Pods[ordinal].Ready {
+			return w.growTo(ordinal, next, ReasonVolumeFull)
+		}
 	}
 	return nil
 }

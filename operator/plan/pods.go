@@ -83,7 +83,9 @@ func rank(b bool) int {
 func majority(n int) int { return n/2 + 1 }
 
 // stale says that a pod was not made from the newest template.
-func (w *World) stale(p Pod) bool { return w.Set.Revision != "" && p.Revision != w.Set.Revision }
+func (w *World) stale(p Pod) bool {
+	return p.Restart || w.Set.Revision != "" && p.Revision != w.Set.Revision
+}
 
 // lostPods forgets pods on nodes that do not exist any more: no kubelet is left
 // to confirm their end, and none to run them. A node that is only silent may

@@ -32,7 +32,7 @@ func obstacle(p Pod) string {
 		return ReasonFormatTooNew
 	case exitDataLocked:
 		return ReasonDataLocked
-	case exitVolumeFull:
+	case ExitVolumeFull:
 		return ReasonVolumeFull
 	}
 	return ""

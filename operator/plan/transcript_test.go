@@ -83,6 +83,8 @@ var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 //
 //	spec replicas=3 size=10 [paused] [hibernated] [on-delete] [min-ready=30] [own-volumes]
 //	set replicas=3 rev=a [differs] [claims-differ] [unobserved] [terminating]
+//	alarm NOSPACE|CORRUPT of=a1
+//	autogrow max=40 [quota-follows]
 //	repair [manual] [grace=10s] [replace-lost] [recover]
 //	confirmed | recovery ordinal=2 word=w | forcing w
 //	tls client=Required peer=Required [client-certs] [peer-certs] | tls-trouble why
@@ -92,7 +94,8 @@ var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 //
 // A pod takes rev=, age=, for= (how long Ready has its value), exit=, waiting=,
 // ending=, node=gone|down; a volume recorded=, vol-age=, fixed, vol-ending,
-// vol-lost, vol-node=gone, owned, unrecorded; a member leader, learner, lag=, silent,
+// vol-lost, vol-node=gone, vol-class=other, vol-has= (its capacity), owned, unrecorded;
+// a pod restart; a member db=, used=, quota=, compacted, leader, learner, lag=, silent,
 // unstarted, leaderless, https. Set and pods take client= and peer= for their TLS
 // modes. survivor=2/100/99 is what one without a quorum says: the term and the
 // index that its log ends with, and the index that it knows as committed.
@@ -185,6 +188,10 @@ func (f fields) into(w *World) error {
 			Manual: f.has("manual"), ReplaceLost: f.has("replace-lost"), RecoverQuorum: f.has("recover"),
 			Grace: epoch.Sub(f.ago("grace", 0)),
 		}
+	case "alarm":
+		w.Alarms = append(w.Alarms, Alarm{Type: v1alpha1.AlarmType(f.rest[0]), Member: f.id("of")})
+	case "autogrow":
+		w.Spec.AutoGrowBytes, w.Spec.QuotaFollows = int64(f.number("max", 0)), f.has("quota-follows")
 	case "confirmed":
 		w.Confirmed = true
 	case "recovery":
@@ -227,7 +234,7 @@ func (f fields) intoOrdinal(w *World, ordinal int) {
 			Ready: state == "ready", ReadyChangedAt: f.ago("for", time.Minute),
 			Running: state == "ready" || state == "starting", ExitCode: f.number("exit", 0), Waiting: f.text("waiting", ""),
 			Terminating: f.has("ending"), TerminatingAt: f.ago("ending", 0),
-			NodeGone: f.text("node", "") == "gone", NodeDown: f.text("node", "") == "down",
+			Restart: f.has("restart"), NodeGone: f.text("node", "") == "gone", NodeDown: f.text("node", "") == "down",
 			Modes: f.modes(),
 		}
 	}
@@ -235,7 +242,8 @@ func (f fields) intoOrdinal(w *World, ordinal int) {
 		v := Volume{
 			CreatedAt: f.ago("vol-age", 10*time.Minute), RequestBytes: int64(f.number("vol", 10)),
 			Expandable: !f.has("fixed"), Terminating: f.has("vol-ending"), Lost: f.has("vol-lost"), Owned: f.has("owned"), Member: f.id("member"),
-			NodeGone: f.text("vol-node", "") == "gone",
+			NodeGone: f.text("vol-node", "") == "gone", OtherClass: f.text("vol-class", "") == "other",
+			CapacityBytes: int64(f.number("vol-has", f.number("vol", 10))),
 		}
 		if f.has("recorded") || f.has("unrecorded") {
 			v.Member = f.id("recorded")
@@ -254,6 +262,8 @@ func (f fields) intoOrdinal(w *World, ordinal int) {
 			ID: f.id("member"), Ordinal: ordinal, Learner: f.has("learner"), Started: !f.has("unstarted"),
 			Answers: !f.has("silent") && !f.has("unstarted"), Leader: f.has("leader"), Lag: uint64(f.number("lag", 0)),
 			Leaderless: f.has("leaderless"), PeerTLS: f.has("https"),
+			DBBytes: int64(f.number("db", 0)), UsedBytes: int64(f.number("used", f.number("db", 0))), QuotaBytes: int64(f.number("quota", 0)),
+			Compacted: f.has("compacted"),
 		})
 	}
 }

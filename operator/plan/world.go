@@ -46,6 +46,8 @@ type World struct {
 	// known of the membership, and Members is empty.
 	ListKnown bool
 	Members   []Member
+	// Alarms are known when the list is.
+	Alarms []Alarm
 	// Survivors are the members that answer under the identity recorded at their
 	// claim; they are looked at while there is no quorum.
 	Survivors map[int]Survivor
@@ -68,7 +70,11 @@ type Spec struct {
 	Replicas int
 	// VolumeBytes is the wanted size of each data volume; 0 when there are none.
 	VolumeBytes int64
-	Repair      Repair
+	// AutoGrowBytes is up to where volumes grow by themselves; 0 for not at all.
+	AutoGrowBytes int64
+	// QuotaFollows says that the quota grows with the volume.
+	QuotaFollows bool
+	Repair       Repair
 	// Paused: nothing is changed. Hibernated: no pod is wanted, the volumes are.
 	Paused, Hibernated bool
 	// OnDelete leaves the restart of members that take part to somebody else.
@@ -117,6 +123,8 @@ type Limits struct {
 	// PeerURLPause is the time between two changes of a peer URL: enough for a
 	// member to notice that it has lost its leader.
 	PeerURLPause time.Duration
+	// DefragmentInterval is the least time between two defragmentations of a member.
+	DefragmentInterval time.Duration
 	// MaxLag is the number of entries up to which a member is caught up.
 	MaxLag uint64
 }
@@ -124,16 +132,17 @@ type Limits struct {
 // DefaultLimits are the limits used in production.
 func DefaultLimits() Limits {
 	return Limits{
-		StartTimeout:   5 * time.Minute,
-		SilentGrace:    10 * time.Second,
-		JoinTimeout:    30 * time.Minute,
-		RepairGrace:    30 * time.Second,
-		LostGrace:      5 * time.Minute,
-		StaleSettings:  30 * time.Second,
-		RepairInterval: 2 * time.Minute,
-		ObjectTimeout:  2 * time.Minute,
-		PeerURLPause:   3 * time.Second,
-		MaxLag:         1000,
+		StartTimeout:       5 * time.Minute,
+		SilentGrace:        10 * time.Second,
+		JoinTimeout:        30 * time.Minute,
+		RepairGrace:        30 * time.Second,
+		LostGrace:          5 * time.Minute,
+		StaleSettings:      30 * time.Second,
+		RepairInterval:     2 * time.Minute,
+		ObjectTimeout:      2 * time.Minute,
+		PeerURLPause:       3 * time.Second,
+		MaxLag:             1000,
+		DefragmentInterval: 10 * time.Second,
 	}
 }
 
@@ -143,7 +152,8 @@ type Set struct {
 	// Differs says that it is not what the spec asks for, apart from Replicas and
 	// the claim template.
 	Differs bool
-	// ClaimsDiffer says that the claim template has another size than the spec.
+	// ClaimsDiffer says that the claim template has another size or storage class
+	// than it should.
 	ClaimsDiffer bool
 	// Observed says that its controller has seen its newest generation, so that
 	// Revision can be trusted.
@@ -175,6 +185,10 @@ type Pod struct {
 	NodeGone, NodeDown bool
 	// Modes are what its server was started with.
 	Modes v1alpha1.TLSModes
+	// Restart says that the pod has to be made anew although its template is the
+	// newest: the quota that it started with stops the cluster, and there is a
+	// larger one.
+	Restart bool
 }
 
 // Volume is the claim of one ordinal.
@@ -182,6 +196,10 @@ type Volume struct {
 	CreatedAt time.Time
 	// RequestBytes is what the claim asks for.
 	RequestBytes int64
+	// CapacityBytes is what the volume has, which follows RequestBytes.
+	CapacityBytes int64
+	// OtherClass says that the claim is of another storage class than the spec's.
+	OtherClass bool
 	// Expandable says that its class lets a claim grow.
 	Expandable  bool
 	Terminating bool
@@ -215,6 +233,11 @@ type Member struct {
 	PeerTLS bool
 	// Lag is by how many entries it is behind the newest known commit.
 	Lag uint64
+	// DBBytes is the size of its data, UsedBytes the part that is in use, and
+	// QuotaBytes how large it may become; 0 for no limit.
+	DBBytes, UsedBytes, QuotaBytes int64
+	// Compacted says that no history older than the newest revision is left.
+	Compacted bool
 }
 
 // Operation is what was waited for, as reported.

@@ -51,7 +51,8 @@ type memberSettings struct {
 
 // sharedSettings are the settings that are the same for all members and that no
 // change of the membership touches. Invariant: nothing is left out that a
-// server reads at its start; AnnotationConfigHash covers exactly these.
+// server reads at its start; AnnotationConfigHash covers these, but for a quota
+// that follows the volume.
 //
 // A field that is added here has to be left out where the spec does not set it:
 // otherwise a release of the operator would restart every member of every cluster.
@@ -157,12 +158,23 @@ func rocksdbFlags(r *v1alpha1.EffectiveRocksDB) *rocksdbSettings {
 	}
 }
 
+// QuotaIsExplicit says that the spec names the quota. One that it does not name
+// follows the volume, which grows without a restart: members take it up at their
+// next start.
+func QuotaIsExplicit(spec *v1alpha1.MetaStoreClusterSpec) bool {
+	return spec.Server != nil && spec.Server.QuotaBackendBytes != nil
+}
+
 // configHash changes with any setting that needs a restart, and with no change of the membership.
 func (b Builder) configHash() string {
+	shared := b.shared()
+	if !QuotaIsExplicit(&b.cluster.Spec) {
+		shared.QuotaBackendBytes = 0
+	}
 	sum := sha256.Sum256([]byte(render(struct {
 		sharedSettings
 		tlsSettings
-	}{b.shared(), b.tls()})))
+	}{shared, b.tls()})))
 	return hex.EncodeToString(sum[:8])
 }
 

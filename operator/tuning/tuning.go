@@ -120,11 +120,15 @@ func checkBudget(r *v1alpha1.EffectiveRocksDB, limit int64) error {
 
 // quota is the spec's, or the server's usual 2Gi where volume and memory are
 // large enough for it: NOSPACE comes before a full disk and before the OOM killer.
+// With a volume that grows by itself it is half of the volume.
 func quota(spec *v1alpha1.MetaStoreClusterSpec, limit int64) int64 {
 	if spec.Server != nil && spec.Server.QuotaBackendBytes != nil {
 		return spec.Server.QuotaBackendBytes.Value()
 	}
-	q := min(defaultQuotaBytes, wholeMiB(spec.Storage.Size.Value()/2))
+	q := wholeMiB(spec.Storage.Size.Value() / 2)
+	if spec.Storage.AutoGrow == nil {
+		q = min(q, defaultQuotaBytes)
+	}
 	if spec.Engine == v1alpha1.EngineMemory && limit > 0 {
 		q = min(q, wholeMiB(limit/2))
 	}
