@@ -26,10 +26,17 @@ const (
 	writeTimeout = 5 * time.Second
 	minBackoff   = 50 * time.Millisecond
 	maxBackoff   = time.Second
+	// handOverTimeout is how long a connection to a peer's old URLs serves on while
+	// there is none to its new ones: long enough to connect, too short to hide from
+	// an election that the new ones lead nowhere.
+	handOverTimeout = 500 * time.Millisecond
 )
 
 // errDropped: a message found no room, or no connection.
 var errDropped = errors.New("peer: message dropped")
+
+// errRetired: another sender serves the peer's new URLs.
+var errRetired = errors.New("peer: the peer has other URLs")
 
 // sender owns the connection to one peer.
 type sender struct {
@@ -50,12 +57,25 @@ type sender struct {
 	since      time.Time
 	// next is the URL to try.
 	next int
+	// old is the connection to the peer's URLs of before, which takes the messages
+	// until this one is there; nil when there is none, or none any more. Its lock is
+	// taken inside this one's.
+	old *sender
+	// retired: what is in the queue is the last.
+	retired bool
 }
 
-func startSender(t *Transport, id uint64, urls []string) *sender {
-	s := &sender{t: t, id: id, urls: urls, seen: t.c.Observer.Peer(id), done: make(chan struct{}), wake: make(chan struct{}, 1)}
+// startSender starts a connection; old is the one to the peer's URLs of before,
+// or nil. What was given to that one still arrives.
+func startSender(t *Transport, id uint64, urls []string, old *sender) *sender {
+	s := &sender{t: t, id: id, urls: urls, old: old, seen: t.c.Observer.Peer(id), done: make(chan struct{}), wake: make(chan struct{}, 1)}
 	s.ctx, s.quit = context.WithCancel(t.ctx)
-	go s.run()
+	if old != nil {
+		context.AfterFunc(s.ctx, old.stop)
+		late := time.AfterFunc(handOverTimeout, s.takeOver)
+		context.AfterFunc(s.ctx, func() { late.Stop() })
+	}
+	go s.run(old)
 	return s
 }
 
@@ -70,30 +90,74 @@ func (s *sender) url() string {
 func (s *sender) connectedSince() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.old != nil {
+		return s.old.connectedSince()
+	}
 	return s.since
 }
 
 // send queues a message, or drops it when the peer is not connected or does not
 // keep up.
 func (s *sender) send(m *raftpb.Message) {
-	size := proto.Size(m)
-	s.mu.Lock()
-	full := len(s.queue) >= maxQueueMessages || s.queueBytes+size > maxQueueBytes
-	down := s.since.IsZero()
-	if !full && !down {
-		s.queue = append(s.queue, m)
-		s.queueBytes += size
-	}
-	s.mu.Unlock()
-	if full || down {
+	if !s.enqueue(m) {
 		s.seen.Sent(0, errDropped)
 		s.t.c.Handler.Unreachable(s.id)
-		return
 	}
+}
+
+func (s *sender) enqueue(m *raftpb.Message) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.old != nil {
+		return s.old.enqueue(m)
+	}
+	size := proto.Size(m)
+	full := len(s.queue) >= maxQueueMessages || s.queueBytes+size > maxQueueBytes
+	if full || s.since.IsZero() {
+		return false
+	}
+	s.queue = append(s.queue, m)
+	s.queueBytes += size
+	s.rouse()
+	return true
+}
+
+func (s *sender) rouse() {
 	select {
 	case s.wake <- struct{}{}:
 	default: // it is awake already
 	}
+}
+
+// takeOver takes the messages from now on; the connection to the old URLs ends
+// when it has written what it has.
+func (s *sender) takeOver() {
+	s.mu.Lock()
+	old := s.old
+	s.old = nil
+	down := s.since.IsZero()
+	s.mu.Unlock()
+	if old == nil {
+		return
+	}
+	old.retire()
+	if down {
+		s.seen.Connected(false) // the other has been
+	}
+}
+
+// retire ends a sender after what it has queued; one without a connection at once.
+func (s *sender) retire() {
+	s.takeOver() // it may itself wait for its turn
+	s.mu.Lock()
+	s.retired = true
+	down := s.since.IsZero()
+	s.mu.Unlock()
+	if down {
+		s.stop()
+		return
+	}
+	s.rouse()
 }
 
 func (s *sender) take() []*raftpb.Message {
@@ -104,9 +168,14 @@ func (s *sender) take() []*raftpb.Message {
 	return q
 }
 
-// run keeps a connection until stop.
-func (s *sender) run() {
-	defer close(s.done)
+// run keeps a connection until stop, and outlives the one of before.
+func (s *sender) run(old *sender) {
+	defer func() {
+		if old != nil {
+			<-old.done
+		}
+		close(s.done)
+	}()
 	backoff := minBackoff
 	for s.ctx.Err() == nil {
 		conn, err := s.dial()
@@ -131,7 +200,12 @@ func (s *sender) lost(err error) {
 	s.since = time.Time{}
 	s.queue, s.queueBytes = nil, 0
 	s.next++
+	retired := s.retired
 	s.mu.Unlock()
+	if retired {
+		s.quit() // the peer is another's now, and so is what is told of it
+		return
+	}
 	if was {
 		s.seen.Connected(false)
 	}
@@ -212,6 +286,7 @@ func (s *sender) stream(conn net.Conn) error {
 	s.since = time.Now()
 	s.mu.Unlock()
 	s.seen.Connected(true)
+	s.takeOver()
 	s.t.c.Logger.Info("connected to peer", "peer", fmt.Sprintf("%x", s.id))
 	beat := time.NewTicker(beatInterval)
 	defer beat.Stop()
@@ -234,6 +309,7 @@ func (s *sender) stream(conn net.Conn) error {
 				return err
 			}
 		}
+		last := s.last()
 		if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 			return err
 		}
@@ -242,10 +318,32 @@ func (s *sender) stream(conn net.Conn) error {
 		if err != nil {
 			return err
 		}
+		if last {
+			s.hangUp(conn, failed)
+			return errRetired
+		}
 		if cap(buf) > 8<<20 {
 			buf = nil
 		}
 	}
+}
+
+// last says that nothing comes any more: the sender is retired and its queue empty.
+func (s *sender) last() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.retired && len(s.queue) == 0
+}
+
+// hangUp ends a connection so that what was written arrives: the other side reads
+// to the end, and then closes it.
+func (s *sender) hangUp(conn net.Conn, closed <-chan error) {
+	s.quit()
+	half, ok := conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = <-closed // it ends no later than its own deadline, and how is no matter
 }
 
 func (s *sender) encode(buf []byte) ([]byte, error) {

@@ -174,14 +174,17 @@ func (t *Transport) SetPeers(urls map[uint64][]string) {
 		return
 	}
 	for id, s := range t.peers {
-		if want, ok := urls[id]; !ok || !slices.Equal(want, s.urls) {
+		switch want, ok := urls[id]; {
+		case !ok:
 			delete(t.peers, id)
 			s.stop()
+		case !slices.Equal(want, s.urls):
+			t.peers[id] = startSender(t, id, slices.Clone(want), s)
 		}
 	}
 	for id, u := range urls {
 		if id != t.c.ID && t.peers[id] == nil {
-			t.peers[id] = startSender(t, id, slices.Clone(u))
+			t.peers[id] = startSender(t, id, slices.Clone(u), nil)
 		}
 	}
 }
