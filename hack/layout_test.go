@@ -57,7 +57,7 @@ var rooms = map[string][]string{
 	"operator/cmd":        {"operator/controller", "operator/plan", "operator/resources", "operator/member", "operator/tuning", "operator/pki", "api"},
 
 	"hack": {},
-	"e2e":  {"api"},
+	"e2e":  {"api", "operator/pki"},
 }
 
 // wires are the rooms in which an engine may be called by its name.

@@ -25,6 +25,8 @@ const (
 	// annotationCluster and annotationMember, on a claim, say whose data it holds.
 	annotationCluster = "metastore.io/cluster-id"
 	annotationMember  = "metastore.io/member-id"
+	// annotationPeerTLS, beside them, is "true" where the others reach it with TLS.
+	annotationPeerTLS = "metastore.io/peer-tls"
 )
 
 // stamped adds the hash of an object to it. A StatefulSet's replicas are not

@@ -21,7 +21,7 @@ func (r *Reconciler) selfSigned(ctx context.Context, o *observation, e resources
 	}
 	now := o.tls.ends[e]
 	names := resources.ServerNames(o.cluster, e)
-	if pki.SignedBy(now.Cert, authority.Cert) && !pki.Due(now.Cert, o.now, names...) {
+	if pki.SignedBy(now.Cert, authority.Cert) && !pki.Due(now.Cert, o.now, names...) && now.Matches() {
 		return &pki.Pair{CA: authority.Cert, Cert: now.Cert, Key: now.Key}, nil
 	}
 	made, err := pki.Issue(authority, pki.Request{
@@ -39,8 +39,9 @@ func (r *Reconciler) selfSigned(ctx context.Context, o *observation, e resources
 func (r *Reconciler) ownAuthority(ctx context.Context, o *observation, e resources.End) (pki.Pair, error) {
 	t := &o.tls
 	if t.authority == nil {
+		var ok bool
 		var err error
-		if t.authority, err = r.secret(ctx, o, resources.AuthorityName(o.cluster.Name)); err != nil {
+		if t.authority, ok, err = r.ownSecret(ctx, o, resources.AuthorityName(o.cluster.Name)); !ok || err != nil {
 			return pki.Pair{}, err
 		}
 	}
@@ -65,38 +66,27 @@ func (r *Reconciler) ownAuthority(ctx context.Context, o *observation, e resourc
 	return pki.Pair{}, nil
 }
 
-// clientSecret is the certificate for clients of the operator's own authority,
-// with the authorities that vouch for members. It follows what members show: by
-// then all of them trust its authority.
-func (r *Reconciler) clientSecret(ctx context.Context, o *observation) (*corev1.Secret, error) {
+// clientPair is the certificate for clients of the operator's own authority, with
+// the authorities that vouch for members; have is the one of before. It follows
+// what members show: by then all of them trust its authority.
+func (r *Reconciler) clientPair(o *observation, have pki.Pair) (pki.Pair, error) {
 	members := o.tls.ends[resources.EndClient]
-	name := resources.ClientSecretName(o.cluster.Name)
-	s, err := r.secret(ctx, o, name)
-	if err != nil || members.Empty() || o.tls.authority == nil {
-		return s, err
+	if members.Empty() || o.tls.authority == nil {
+		return have, nil
 	}
 	authority := pki.Pair{Cert: o.tls.authority.Data[resources.EndClient.AuthorityKey()], Key: o.tls.authority.Data["client-ca.key"]}
-	var data map[string][]byte
-	if s != nil {
-		data = s.Data
+	next := have
+	next.CA = members.CA
+	stale := !pki.SignedBy(have.Cert, authority.Cert) || pki.Due(have.Cert, o.now) || !have.Matches()
+	if !stale || !pki.SignedBy(members.Cert, authority.Cert) {
+		return next, nil
 	}
-	have := pki.Pair{CA: data["ca.crt"], Cert: data[corev1.TLSCertKey], Key: data[corev1.TLSPrivateKeyKey]}
-	next := pki.Pair{CA: members.CA, Cert: have.Cert, Key: have.Key}
-	stale := !pki.SignedBy(have.Cert, authority.Cert) || pki.Due(have.Cert, o.now)
-	if stale && pki.SignedBy(members.Cert, authority.Cert) {
-		made, err := pki.Issue(authority, pki.Request{
-			CommonName: resources.ClientCommonName(o.cluster.Name), Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		}, r.Certificates.Certificate, o.now)
-		if err != nil {
-			return nil, fmt.Errorf("issue the certificate for clients: %w", err)
-		}
-		next.Cert, next.Key = made.Cert, made.Key
+	made, err := pki.Issue(authority, pki.Request{
+		CommonName: resources.ClientCommonName(o.cluster.Name), Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}, r.Certificates.Certificate, o.now)
+	if err != nil {
+		return have, fmt.Errorf("issue the certificate for clients: %w", err)
 	}
-	if next.Empty() || string(next.CA) == string(have.CA) && string(next.Cert) == string(have.Cert) {
-		return s, nil
-	}
-	wanted := r.builder(o).Secret(name, corev1.SecretTypeTLS,
-		map[string][]byte{"ca.crt": next.CA, corev1.TLSCertKey: next.Cert, corev1.TLSPrivateKeyKey: next.Key}, versionOf(s))
-	o.wantSecret(wanted)
-	return s, nil
+	next.Cert, next.Key = made.Cert, made.Key
+	return next, nil
 }

@@ -69,9 +69,14 @@ func growth(bytes int64) map[string]any {
 // identity is the patch that writes whose data a claim holds.
 func identity(o *observation, s plan.Step) map[string]any {
 	status, _ := o.status(s.Ordinal)
+	var secure any // absent where it says nothing
+	if s.PeerTLS {
+		secure = "true"
+	}
 	return map[string]any{"metadata": map[string]any{"annotations": map[string]any{
 		annotationCluster: formatID(status.ClusterID),
 		annotationMember:  formatID(uint64(s.Member)),
+		annotationPeerTLS: secure,
 	}}}
 }
 

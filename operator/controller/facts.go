@@ -133,6 +133,7 @@ func (r *Reconciler) volumeFacts(ctx context.Context, c *corev1.PersistentVolume
 		Terminating:  c.DeletionTimestamp != nil,
 		Lost:         c.Status.Phase == corev1.ClaimLost,
 		Member:       plan.MemberID(parseID(c.Annotations[annotationMember])),
+		PeerTLS:      c.Annotations[annotationPeerTLS] == "true",
 	}
 	if f.CapacityBytes = c.Status.Capacity.Storage().Value(); c.Status.Phase != corev1.ClaimBound {
 		f.CapacityBytes = f.RequestBytes

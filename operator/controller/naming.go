@@ -35,7 +35,7 @@ func (r *Reconciler) clustersNaming(ctx context.Context, o client.Object) []reco
 func secretsOf(c *v1alpha1.MetaStoreCluster) []string {
 	var out []string
 	if t := c.Spec.TLS; t != nil {
-		out = append(out, resources.CertificatesName(c.Name), resources.ClientSecretName(c.Name), resources.AuthorityName(c.Name))
+		out = append(out, ownSecrets(c)...)
 		if t.Client != nil {
 			out = append(out, named(t.Client.OperatorSecretRef)...)
 		}
@@ -46,6 +46,11 @@ func secretsOf(c *v1alpha1.MetaStoreCluster) []string {
 		}
 	}
 	return out
+}
+
+// ownSecrets are those that the operator writes.
+func ownSecrets(c *v1alpha1.MetaStoreCluster) []string {
+	return []string{resources.CertificatesName(c.Name), resources.ClientSecretName(c.Name), resources.AuthorityName(c.Name)}
 }
 
 func named(ref *v1alpha1.SecretRef) []string {

@@ -16,7 +16,10 @@ import (
 	"metastore.io/metastore/operator/tuning"
 )
 
-const labelInstance = "app.kubernetes.io/instance"
+const (
+	labelInstance  = "app.kubernetes.io/instance"
+	labelManagedBy = "app.kubernetes.io/managed-by"
+)
 
 // observation is one look at a cluster: the objects, the members, and what
 // follows from them. It is made by observe and then only read.

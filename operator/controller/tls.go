@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"metastore.io/metastore/api/v1alpha1"
 	"metastore.io/metastore/operator/pki"
@@ -89,8 +91,9 @@ func (r *Reconciler) observeTLS(ctx context.Context, o *observation) error {
 		return nil
 	}
 	t := &o.tls
+	var ok bool
 	var err error
-	if t.published, err = r.secret(ctx, o, resources.CertificatesName(o.cluster.Name)); err != nil {
+	if t.published, ok, err = r.ownSecret(ctx, o, resources.CertificatesName(o.cluster.Name)); !ok || err != nil {
 		return err
 	}
 	for _, e := range bothEnds {
@@ -103,6 +106,10 @@ func (r *Reconciler) observeTLS(ctx context.Context, o *observation) error {
 			return err
 		}
 		if source == nil {
+			if !o.uses(e) && !t.ends[e].Empty() {
+				// Nobody renews it any more, and nobody needs it.
+				t.ends[e], next[e], t.differ = pki.Published{}, pki.Published{}, true
+			}
 			continue
 		}
 		if p, changed := pki.Publish(t.ends[e], *source, r.Certificates, o.now); changed {
@@ -124,6 +131,22 @@ func (r *Reconciler) observeTLS(ctx context.Context, o *observation) error {
 
 func (r *Reconciler) secret(ctx context.Context, o *observation, name string) (*corev1.Secret, error) {
 	return fetch(ctx, r.Live, o.cluster, name, &corev1.Secret{})
+}
+
+// ownSecret is a Secret that the operator writes; nil when there is none yet. ok
+// is false, with a complaint, when somebody else's has its name: taken over, that
+// one would be deleted together with the cluster.
+func (r *Reconciler) ownSecret(ctx context.Context, o *observation, name string) (s *corev1.Secret, ok bool, err error) {
+	s, err = r.secret(ctx, o, name)
+	if s == nil || err != nil {
+		return nil, err == nil, err
+	}
+	owner := metav1.GetControllerOf(s)
+	if owner != nil && owner.UID == o.cluster.UID || owner == nil && s.Labels[labelManagedBy] == resources.FieldManager {
+		return s, true, nil
+	}
+	o.tls.complain("Secret %s exists and is not the operator's, which needs that name for this cluster; keep what is in it under another name, and delete it", name)
+	return nil, false, nil
 }
 
 func publishedOf(s *corev1.Secret, e resources.End) pki.Published {
@@ -168,6 +191,18 @@ func (t *tlsFacts) complain(format string, args ...any) {
 	}
 }
 
+// uses says that an end has TLS in a pod or in the template, or is to have it.
+func (o *observation) uses(e resources.End) bool {
+	of := func(m v1alpha1.TLSModes) bool {
+		mode := m.Client
+		if e == resources.EndPeer {
+			mode = m.Peer
+		}
+		return mode != "" && mode != v1alpha1.TLSDisabled
+	}
+	return of(wantedModes(o.cluster)) || slices.ContainsFunc(o.modesInUse(), of)
+}
+
 // observeSource gives what a source has for an end; nil while it has nothing that
 // could be used.
 func (r *Reconciler) observeSource(ctx context.Context, o *observation, e resources.End) (*pki.Pair, error) {
@@ -197,7 +232,7 @@ func (r *Reconciler) given(ctx context.Context, o *observation, ref *v1alpha1.Se
 	case s == nil:
 		o.tls.complain("%s names Secret %s, which does not exist; make it, or name another", field, ref.Name)
 		return nil, nil
-	case ref.Name == resources.CertificatesName(o.cluster.Name) || ref.Name == resources.AuthorityName(o.cluster.Name):
+	case slices.Contains(ownSecrets(o.cluster), ref.Name):
 		o.tls.complain("%s names Secret %s, which the operator writes itself; name another", field, ref.Name)
 		return nil, nil
 	}
@@ -206,7 +241,7 @@ func (r *Reconciler) given(ctx context.Context, o *observation, ref *v1alpha1.Se
 
 // judged is what a Secret holds for an end, if members can use it.
 func (o *observation) judged(s *corev1.Secret, e resources.End, field string) *pki.Pair {
-	p := pki.Pair{CA: s.Data["ca.crt"], Cert: s.Data[corev1.TLSCertKey], Key: s.Data[corev1.TLSPrivateKeyKey]}
+	p := pairOf(s)
 	var hosts []string
 	for ordinal := range int(o.cluster.Spec.Replicas) {
 		hosts = append(hosts, resources.MemberHost(o.cluster, ordinal))
@@ -229,34 +264,17 @@ func usages(e resources.End) []x509.ExtKeyUsage {
 	return []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 }
 
-// observeShown finds the certificate that the operator shows to members, and
-// makes the one for clients where it is the operator's to make.
-func (r *Reconciler) observeShown(ctx context.Context, o *observation) error {
-	source := sourceOf(o.cluster, resources.EndClient)
-	var s *corev1.Secret
-	var err error
-	switch {
-	case source == nil:
-		// The one for clients may be left from before, and is still good.
-		s, err = r.secret(ctx, o, resources.ClientSecretName(o.cluster.Name))
-	case source.SelfSigned != nil:
-		s, err = r.clientSecret(ctx, o)
-	case o.cluster.Spec.TLS.Client.OperatorSecretRef != nil:
-		s, err = r.given(ctx, o, o.cluster.Spec.TLS.Client.OperatorSecretRef, "spec.tls.client.operatorSecretRef")
+// pairOf is what a Secret of the type kubernetes.io/tls holds.
+func pairOf(s *corev1.Secret) pki.Pair {
+	if s == nil {
+		return pki.Pair{}
 	}
-	if err != nil || s == nil {
-		return err
-	}
-	p := pki.Pair{CA: pki.Bundle(o.tls.trusted, o.tls.ends[resources.EndClient].CA), Cert: s.Data[corev1.TLSCertKey], Key: s.Data[corev1.TLSPrivateKeyKey]}
-	if len(p.CA) == 0 {
-		return nil
-	}
-	if err := pki.Judge(p, nil, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, o.now); err != nil {
-		o.tls.complain("Secret %s, which the operator shows to members, %v", s.Name, err)
-		return nil
-	}
-	o.tls.shown = p
-	return nil
+	return pki.Pair{CA: s.Data["ca.crt"], Cert: s.Data[corev1.TLSCertKey], Key: s.Data[corev1.TLSPrivateKeyKey]}
+}
+
+// secretData is the inverse of pairOf.
+func secretData(p pki.Pair) map[string][]byte {
+	return map[string][]byte{"ca.crt": p.CA, corev1.TLSCertKey: p.Cert, corev1.TLSPrivateKeyKey: p.Key}
 }
 
 // clientConfig is how the operator speaks TLS to members.

@@ -45,9 +45,14 @@ func authority() pki.Pair {
 
 // writeSecret writes a certificate of an authority as a user does.
 func (f *fixture) writeSecret(name string, ca pki.Pair, names ...string) {
+	f.writeSecretOf(name, ca, 90*time.Hour, time.Now(), names...)
+}
+
+// writeSecretOf does so with a certificate of this lifetime that was made then.
+func (f *fixture) writeSecretOf(name string, ca pki.Pair, lifetime time.Duration, began time.Time, names ...string) {
 	made, err := pki.Issue(ca, pki.Request{
 		Names: names, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, 90*time.Hour, time.Now())
+	}, lifetime, began)
 	Expect(err).NotTo(HaveOccurred())
 	s := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: name}, Type: corev1.SecretTypeTLS,

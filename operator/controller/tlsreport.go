@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -20,9 +21,6 @@ import (
 const (
 	reasonExpiring = "CertificateExpiring"
 	reasonExpired  = "CertificateExpired"
-	// expiringWithin is how long before its end a certificate that nobody has
-	// renewed is told of; what the operator makes is renewed earlier.
-	expiringWithin = 14 * 24 * time.Hour
 )
 
 var certificateEnds = prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -54,8 +52,8 @@ func (o *observation) anyTLS() bool {
 	return slices.ContainsFunc(o.modesInUse(), func(m v1alpha1.TLSModes) bool { return m != resources.Modes(nil) })
 }
 
-// certificates are those in use, by name.
-func (t *tlsFacts) certificates() []v1alpha1.CertificateStatus {
+// texts are the certificates in use, by name.
+func (t *tlsFacts) texts() map[string][]byte {
 	texts := map[string][]byte{"operator": t.shown.Cert}
 	for _, e := range bothEnds {
 		texts[string(e)] = t.ends[e].Cert
@@ -63,24 +61,48 @@ func (t *tlsFacts) certificates() []v1alpha1.CertificateStatus {
 			texts[string(e)+"-ca"] = t.authority.Data[e.AuthorityKey()]
 		}
 	}
+	maps.DeleteFunc(texts, func(_ string, text []byte) bool { return pki.NotAfter(text).IsZero() })
+	return texts
+}
+
+// certificates are those in use, by name.
+func (t *tlsFacts) certificates() []v1alpha1.CertificateStatus {
 	var out []v1alpha1.CertificateStatus
-	for name, text := range texts {
-		if end := pki.NotAfter(text); !end.IsZero() {
-			out = append(out, v1alpha1.CertificateStatus{Name: name, NotAfter: metav1.NewTime(end)})
-		}
+	for name, text := range t.texts() {
+		out = append(out, v1alpha1.CertificateStatus{Name: name, NotAfter: metav1.NewTime(pki.NotAfter(text))})
 	}
 	slices.SortFunc(out, func(a, b v1alpha1.CertificateStatus) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// soonest is the certificate that ends first of those that are over or should have
+// been renewed by now; the name is empty when there is none.
+func (t *tlsFacts) soonest(now time.Time) v1alpha1.CertificateStatus {
+	var out v1alpha1.CertificateStatus
+	texts := t.texts()
+	for _, c := range t.certificates() {
+		if pki.Ending(texts[c.Name], now) && (out.Name == "" || c.NotAfter.Before(&out.NotAfter)) {
+			out = c
+		}
+	}
 	return out
 }
 
 // tellCertificates sets the metrics, and sends a warning when a certificate comes
 // near its end and when it is over.
 func (r *Reconciler) tellCertificates(o *observation, updated *v1alpha1.MetaStoreCluster) {
-	forgetMetrics(o.cluster.Namespace, o.cluster.Name)
+	gone := map[string]bool{"operator": true}
+	for _, e := range bothEnds {
+		gone[string(e)], gone[string(e)+"-ca"] = true, true
+	}
 	if updated.Status.TLS != nil {
 		for _, c := range updated.Status.TLS.Certificates {
 			certificateEnds.WithLabelValues(o.cluster.Namespace, o.cluster.Name, c.Name).Set(float64(c.NotAfter.Unix()))
+			delete(gone, c.Name)
 		}
+	}
+	for name := range gone {
+		certificateEnds.DeleteLabelValues(o.cluster.Namespace, o.cluster.Name, name)
 	}
 	was := condition(o.cluster.Status.Conditions, v1alpha1.ConditionTLSReady)
 	is := condition(updated.Status.Conditions, v1alpha1.ConditionTLSReady)
@@ -95,17 +117,12 @@ func (o *observation) tlsReady() (v verdict, ok bool) {
 	if o.tlsStatus() == nil {
 		return verdict{}, false
 	}
-	wanted, soonest := resources.Modes(nil), v1alpha1.CertificateStatus{}
+	wanted, soonest := resources.Modes(nil), o.tls.soonest(o.now)
 	if m := wantedModes(o.cluster); m.Client != "" {
 		wanted.Client = m.Client
 	}
 	if m := wantedModes(o.cluster); m.Peer != "" {
 		wanted.Peer = m.Peer
-	}
-	for _, c := range o.tls.certificates() {
-		if soonest.Name == "" || c.NotAfter.Before(&soonest.NotAfter) {
-			soonest = c
-		}
 	}
 	end := soonest.NotAfter.UTC().Format(time.RFC3339)
 	switch {
@@ -115,7 +132,7 @@ func (o *observation) tlsReady() (v verdict, ok bool) {
 		return no(plan.ReasonCertificates, o.tls.trouble), true
 	case o.set == nil || slices.ContainsFunc(o.modesInUse(), func(m v1alpha1.TLSModes) bool { return m != wanted }):
 		return no("ModesDiffer", fmt.Sprintf("members are on their way to client %s and peer %s", wanted.Client, wanted.Peer)), true
-	case soonest.Name != "" && soonest.NotAfter.Sub(o.now) < expiringWithin:
+	case soonest.Name != "":
 		return yes(reasonExpiring, fmt.Sprintf("the certificate %q ends at %s and has not been renewed", soonest.Name, end)), true
 	}
 	return yes("CertificatesHold", "members accept client "+string(wanted.Client)+" and peer "+string(wanted.Peer)), true

@@ -8,6 +8,7 @@
 package pki
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -48,6 +49,17 @@ type Pair struct{ CA, Cert, Key []byte }
 
 // Empty says that there is nothing to show.
 func (p Pair) Empty() bool { return len(p.Cert) == 0 || len(p.Key) == 0 }
+
+// Matches says that the key is the certificate's.
+func (p Pair) Matches() bool {
+	_, err := tls.X509KeyPair(p.Cert, p.Key)
+	return err == nil
+}
+
+// Equal says that two pairs are the same text.
+func (p Pair) Equal(o Pair) bool {
+	return bytes.Equal(p.CA, o.CA) && bytes.Equal(p.Cert, o.Cert) && bytes.Equal(p.Key, o.Key)
+}
 
 // NewAuthority makes a certificate that signs others, and its key.
 func NewAuthority(name string, lifetime time.Duration, now time.Time) (Pair, error) {
@@ -169,6 +181,20 @@ func NotAfter(certificate []byte) time.Time {
 		return time.Time{}
 	}
 	return leaf.NotAfter
+}
+
+// mostWarning is how long before its end the longest-lived certificate is told of.
+const mostWarning = 14 * 24 * time.Hour
+
+// Ending says that a certificate comes to its end and that somebody should have
+// renewed it: whoever renews by a clock does it when a third of the time is left,
+// so that a quarter is late.
+func Ending(certificate []byte, now time.Time) bool {
+	leaf, err := first(certificate)
+	if err != nil {
+		return false
+	}
+	return leaf.NotAfter.Sub(now) < min(mostWarning, leaf.NotAfter.Sub(leaf.NotBefore)/4)
 }
 
 func first(text []byte) (*x509.Certificate, error) {

@@ -161,3 +161,51 @@ func TestAnotherAuthorityComesInThreeSteps(t *testing.T) {
 		t.Error("SignedBy is wrong")
 	}
 }
+
+// A quarter of the time left, and never more than two weeks, is late for somebody
+// who renews with a third left.
+func TestEndingIsAShareOfTheLifetime(t *testing.T) {
+	ca := authority(t, "a")
+	short := issue(t, ca, both)
+	year, err := NewAuthority("year", 365*24*time.Hour, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		cert []byte
+		at   time.Duration
+		want bool
+	}{
+		{short.Cert, 0, false},
+		{short.Cert, 61 * time.Hour, false}, // due, and renewed at the next look
+		{short.Cert, 67 * time.Hour, false},
+		{short.Cert, 68 * time.Hour, true},
+		{short.Cert, 91 * time.Hour, true},
+		{year.Cert, 350 * 24 * time.Hour, false},
+		{year.Cert, 352 * 24 * time.Hour, true},
+		{nil, 0, false},
+	} {
+		if got := Ending(c.cert, now.Add(c.at)); got != c.want {
+			t.Errorf("after %s: %v", c.at, got)
+		}
+	}
+}
+
+// Bundles that people write may end without the end of a line, or hold none at all.
+func TestBundlesAreJoinedWhateverTheirEnds(t *testing.T) {
+	a, b := authority(t, "a"), authority(t, "b")
+	cut := bytes.TrimSpace(a.Cert)
+	want := string(a.Cert) + string(b.Cert)
+	if got := string(Bundle(cut, b.Cert, cut)); got != want {
+		t.Errorf("joined:\n%s", got)
+	}
+	if got := string(Bundle([]byte("damaged"), a.Cert, nil, b.Cert)); got != want {
+		t.Errorf("joined with rubbish:\n%s", got)
+	}
+	first, second := issue(t, a, both), issue(t, b, both)
+	first.CA = cut
+	next, changed := Publish(Published{Pair: first}, second, lifetimes, now)
+	if !changed || string(next.CA) != want {
+		t.Errorf("members are to trust:\n%s", next.CA)
+	}
+}

@@ -29,7 +29,7 @@ func Publish(p Published, source Pair, l Lifetimes, now time.Time) (next Publish
 	case p.Empty():
 		next.Pair = source
 	case len(missing) > 0:
-		next.CA = slices.Concat(p.CA, missing)
+		next.CA = Bundle(p.CA, missing)
 	case !bytes.Equal(p.Cert, source.Cert) || !bytes.Equal(p.Key, source.Key):
 		if len(extra) > 0 && !spread {
 			return p, false
@@ -46,11 +46,12 @@ func Publish(p Published, source Pair, l Lifetimes, now time.Time) (next Publish
 	return next, true
 }
 
-// without are the certificates of one bundle that another does not have.
+// without are the certificates of one bundle that another does not have, each
+// written anew: bundles that people write may lack the last line's end.
 func without(bundle, other []byte) []byte {
 	have, err := cert.ParseCertsPEM(other)
 	if err != nil {
-		return bundle
+		have = nil
 	}
 	all, err := cert.ParseCertsPEM(bundle)
 	if err != nil {

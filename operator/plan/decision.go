@@ -176,6 +176,7 @@ const (
 	ReasonMemberStarting  = "MemberStarting"
 	ReasonMemberUnhealthy = "MemberUnhealthy"
 	ReasonCertificates    = "CertificatesMissing"
+	ReasonPeerTLSNeeded   = "PeerTLSNeeded"
 )
 
 // The server's exit codes that say what is wrong with its data.

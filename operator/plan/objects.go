@@ -62,6 +62,9 @@ func (w *World) createSet() *Decision {
 	if d := w.awaitCertificates(); d != nil {
 		return d
 	}
+	if d := w.heirsNeedTLS(); d != nil {
+		return d
+	}
 	n := 1
 	if w.Spec.Hibernated {
 		return act(setup, -1, applySet(0), "SetMissing", "the StatefulSet is missing; the cluster sleeps")

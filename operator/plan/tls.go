@@ -84,6 +84,22 @@ func (w *World) modes() v1alpha1.TLSModes {
 	return out
 }
 
+// heirsNeedTLS refuses to bring members back without TLS that know each other by
+// peer URLs with it: none could reach another, and a change of the URLs needs a
+// quorum.
+func (w *World) heirsNeedTLS() *Decision {
+	if len(w.Pods) > 0 || either(w.TLS.Wanted.Peer) != v1alpha1.TLSDisabled {
+		return nil
+	}
+	for _, ordinal := range sorted(w.Volumes) {
+		if v := w.Volumes[ordinal]; v.Member != 0 && v.PeerTLS && !v.Terminating {
+			return w.waitSinceReported(setup, -1, 0, ReasonPeerTLSNeeded,
+				"the volumes hold members that reach each other with TLS, as that of member %d says; set spec.tls.peer to mode Permissive with a source, it can be turned off when they serve", ordinal)
+		}
+	}
+	return nil
+}
+
 func careful(m v1alpha1.TLSMode) v1alpha1.TLSMode {
 	if either(m) == v1alpha1.TLSDisabled {
 		return m
@@ -135,6 +151,12 @@ func PeerTLS(w *World) bool {
 	return !wanted
 }
 
+// The two steps of a change of a peer URL: the URL, and what its volume says of it.
+const (
+	urlDiffers = "PeerURLDiffers"
+	urlChanged = "PeerURLChanged"
+)
+
 // peerURLs changes the scheme of the members' peer URLs, one at a time. The next
 // has to wait until the last has shown that it still follows the leader: were
 // the certificates not good for it, one member would be cut off and not all.
@@ -148,13 +170,13 @@ func peerURLs(w *World) *Decision {
 		return w.waitSinceReported(rolling, lost.Ordinal, w.Limits.StartTimeout, "PeerURLRefused",
 			"member %d has lost its leader since its peer URL was changed; look at its log for refused handshakes, the other members keep their URLs", lost.Ordinal)
 	}
-	if last := w.Operation; last.Type == rolling && last.Reason == "PeerURLDiffers" && w.Now.Before(last.StartedAt.Add(w.Limits.PeerURLPause)) {
+	if last := w.Operation; last.Type == rolling && (last.Reason == urlDiffers || last.Reason == urlChanged) && w.Now.Before(last.StartedAt.Add(w.Limits.PeerURLPause)) {
 		return wait(rolling, last.Ordinal, last.StartedAt.Add(w.Limits.PeerURLPause), last.Reason, "the new peer URL of member %d is being tried", last.Ordinal)
 	}
 	s := step(UpdatePeerURL, next.Ordinal)
 	s.Member, s.PeerTLS = next.ID, tls
 	scheme := map[bool]string{true: "https", false: "http"}[tls]
-	return act(rolling, next.Ordinal, s, "PeerURLDiffers", "every member accepts %s from others; the peer URL of member %d is changed to it", scheme, next.Ordinal)
+	return act(rolling, next.Ordinal, s, urlDiffers, "every member accepts %s from others; the peer URL of member %d is changed to it", scheme, next.Ordinal)
 }
 
 // urlsToChange is the next member whose peer URL has the other scheme, and one

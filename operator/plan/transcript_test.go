@@ -94,7 +94,7 @@ var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 //
 // A pod takes rev=, age=, for= (how long Ready has its value), exit=, waiting=,
 // ending=, node=gone|down; a volume recorded=, vol-age=, fixed, vol-ending,
-// vol-lost, vol-node=gone, vol-class=other, vol-has= (its capacity), owned, unrecorded;
+// vol-lost, vol-node=gone, vol-differs (from https), vol-class=other, vol-has= (its capacity), owned, unrecorded;
 // a pod restart; a member db=, used=, quota=, compacted, leader, learner, lag=, silent,
 // unstarted, leaderless, https. Set and pods take client= and peer= for their TLS
 // modes. survivor=2/100/99 is what one without a quorum says: the term and the
@@ -243,7 +243,7 @@ func (f fields) intoOrdinal(w *World, ordinal int) {
 			CreatedAt: f.ago("vol-age", 10*time.Minute), RequestBytes: int64(f.number("vol", 10)),
 			Expandable: !f.has("fixed"), Terminating: f.has("vol-ending"), Lost: f.has("vol-lost"), Owned: f.has("owned"), Member: f.id("member"),
 			NodeGone: f.text("vol-node", "") == "gone", OtherClass: f.text("vol-class", "") == "other",
-			CapacityBytes: int64(f.number("vol-has", f.number("vol", 10))),
+			CapacityBytes: int64(f.number("vol-has", f.number("vol", 10))), PeerTLS: f.has("https") != f.has("vol-differs"),
 		}
 		if f.has("recorded") || f.has("unrecorded") {
 			v.Member = f.id("recorded")

@@ -213,6 +213,8 @@ type Volume struct {
 	// Member is whose data lies there, as recorded at the claim; 0 when nobody's
 	// was recorded yet.
 	Member MemberID
+	// PeerTLS says that the others reach that member with TLS, as recorded beside it.
+	PeerTLS bool
 }
 
 // Member is one row of the membership list with what its member says.

@@ -343,7 +343,8 @@ func (s *sender) hangUp(conn net.Conn, closed <-chan error) {
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	_ = <-closed // it ends no later than its own deadline, and how is no matter
+	// It ends no later than its own deadline.
+	s.t.c.Logger.Debug("connection to old URLs of a peer ended", "peer", fmt.Sprintf("%x", s.id), "error", <-closed)
 }
 
 func (s *sender) encode(buf []byte) ([]byte, error) {
