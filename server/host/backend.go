@@ -226,6 +226,14 @@ func (h *Host) Unreachable(id uint64) {
 	})
 }
 
+// Unsent takes a forwarded proposal back that the transport could not send.
+func (h *Host) Unsent(m *raftpb.Message) {
+	h.inbox.do(func(r *replica.Replica) error {
+		r.Unsent(m.GetEntries())
+		return nil
+	})
+}
+
 // Refuses tells whether a member was removed for ever.
 func (h *Host) Refuses(id uint64) bool { return replica.TellsRemoved(h.machine.Load(), h.c.ID, id) }
 

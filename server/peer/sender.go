@@ -102,6 +102,16 @@ func (s *sender) send(m *raftpb.Message) {
 	if !s.enqueue(m) {
 		s.seen.Sent(0, errDropped)
 		s.t.c.Handler.Unreachable(s.id)
+		s.giveBack(m)
+	}
+}
+
+// giveBack returns what raft would not send anew.
+func (s *sender) giveBack(messages ...*raftpb.Message) {
+	for _, m := range messages {
+		if m.GetType() == raftpb.MsgProp {
+			s.t.c.Handler.Unsent(m)
+		}
 	}
 }
 
@@ -198,10 +208,12 @@ func (s *sender) lost(err error) {
 	s.mu.Lock()
 	was := !s.since.IsZero()
 	s.since = time.Time{}
+	waiting := s.queue
 	s.queue, s.queueBytes = nil, 0
 	s.next++
 	retired := s.retired
 	s.mu.Unlock()
+	s.giveBack(waiting...)
 	if retired {
 		s.quit() // the peer is another's now, and so is what is told of it
 		return

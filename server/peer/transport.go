@@ -59,6 +59,9 @@ type Handler interface {
 	Call(ctx context.Context, kind string, body []byte) ([]byte, error)
 	// Unreachable tells that messages to a peer were lost.
 	Unreachable(id uint64)
+	// Unsent gives back a forwarded proposal of which no byte was sent: raft does
+	// not send those anew.
+	Unsent(m *raftpb.Message)
 	// Refuses tells whether a member is to be told that it was removed for ever.
 	Refuses(id uint64) bool
 	// RemovedByPeers tells that a peer says that this member was removed.

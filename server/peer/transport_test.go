@@ -32,6 +32,7 @@ type side struct {
 	snapshot       string
 	removed        map[uint64]bool
 	removedByPeers bool
+	unsent         []*raftpb.Message
 }
 
 func (s *side) Receive(m *raftpb.Message) { s.received <- m }
@@ -52,6 +53,12 @@ func (s *side) Call(_ context.Context, kind string, body []byte) ([]byte, error)
 }
 
 func (s *side) Unreachable(uint64) {}
+
+func (s *side) Unsent(m *raftpb.Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unsent = append(s.unsent, m)
+}
 
 func (s *side) Refuses(id uint64) bool {
 	s.mu.Lock()

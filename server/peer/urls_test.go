@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 )
 
 // alsoAt serves a side at another address, too, and gives its URL.
@@ -71,4 +72,17 @@ func TestAnotherURLThatLeadsNowhere(t *testing.T) {
 	}
 	a.knows(b)
 	waitFor(t, "the way back", func() bool { return !a.Connected(2).IsZero() })
+}
+
+// What raft would not send anew comes back when there is no connection for it.
+func TestUnsentProposalsComeBack(t *testing.T) {
+	a := newSide(t, 1, 7)
+	a.SetPeers(map[uint64][]string{2: {"http://127.0.0.1:1"}})
+	p := &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: proto.Uint64(1), To: proto.Uint64(2)}
+	a.Send([]*raftpb.Message{heartbeat(1, 2, 1), p})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.unsent) != 1 || a.unsent[0] != p {
+		t.Errorf("back came %v", a.unsent)
+	}
 }

@@ -70,7 +70,10 @@ type Replica struct {
 	// are in no log, so they can be proposed again without doubling.
 	refused      []*raftpb.Entry
 	refusedBytes int
-	status       atomic.Pointer[Status]
+	// unsent are proposals of which no byte left for the leader. They count as
+	// refused from the next tick on: the way to it is hardly open any sooner.
+	unsent []*raftpb.Entry
+	status atomic.Pointer[Status]
 }
 
 // New starts raft over a recovered log and an opened state machine. A log that
@@ -181,6 +184,7 @@ func (a *Apply) Gate() <-chan struct{} {
 // Tick advances raft's clock by one tick.
 func (r *Replica) Tick() {
 	r.node.Tick()
+	r.refused, r.unsent = append(r.refused, r.unsent...), nil
 	if r.Reads.tick() {
 		r.readIndex(true)
 	}
@@ -206,14 +210,20 @@ func (r *Replica) Step(m *raftpb.Message) error {
 }
 
 // refuse keeps forwarded proposals for a later try.
-func (r *Replica) refuse(entries []*raftpb.Entry) {
+func (r *Replica) refuse(entries []*raftpb.Entry) { r.refused = r.hold(r.refused, entries) }
+
+// Unsent keeps forwarded proposals of which no byte was sent.
+func (r *Replica) Unsent(entries []*raftpb.Entry) { r.unsent = r.hold(r.unsent, entries) }
+
+func (r *Replica) hold(held, entries []*raftpb.Entry) []*raftpb.Entry {
 	for _, e := range entries {
 		if r.refusedBytes+len(e.GetData()) > r.Proposals.limitBytes {
-			return // its proposer times out
+			break // its proposer times out
 		}
-		r.refused = append(r.refused, e)
+		held = append(held, e)
 		r.refusedBytes += len(e.GetData())
 	}
+	return held
 }
 
 // ReportUnreachable and ReportSnapshot tell raft how sending went.

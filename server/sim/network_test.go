@@ -46,6 +46,9 @@ func (r *process) send(messages []*raftpb.Message) {
 			w.failf("encode a message: %v", err)
 		}
 		if w.lost(r.m.id, to) {
+			if m.GetType() == raftpb.MsgProp && w.chance(0.5) {
+				r.later(func(p *replica.Replica) error { p.Unsent(m.GetEntries()); return nil })
+			}
 			if w.chance(0.5) {
 				r.later(func(p *replica.Replica) error { p.ReportUnreachable(to); return nil })
 			}
