@@ -24,6 +24,7 @@ var workloads = []workload{
 	{"txn-mixed", true, "txn-mixed --in-flight=256 --connections=16"},
 	{"delete", false, "delete --in-flight=256 --connections=16 --key-space=100000"},
 	{"watch", true, "watch --in-flight=16 --watchers=100 --streams=10"},
+	{"watch-1000", false, "watch --in-flight=16 --watchers=1000 --streams=100"},
 	{"restart-1m", false, "range --in-flight=1 --key-space=1000000 --range-size=1 --count=1"},
 	{"watch-lag", false, "watch-lag --in-flight=64 --connections=8 --behind=50000"},
 	{"watch-lag-500k", false, "watch-lag --in-flight=64 --connections=8 --behind=500000"},

@@ -131,9 +131,9 @@ func (c *callMetrics) streamed(ctx context.Context, direction, api string, err e
 func (w *watchMetrics) sent(r watch.Response, took time.Duration) {
 	s := took.Seconds()
 	switch {
-	case len(r.Events) > 0:
+	case len(r.Parts) > 0:
 		w.events.Observe(s)
-		w.perEvent.Observe(s / float64(len(r.Events)))
+		w.perEvent.Observe(s / float64(r.Count()))
 	case r.Created || r.Canceled:
 		w.control.Observe(s)
 	default:

@@ -112,10 +112,10 @@ func (l localWatcher) run(ctx context.Context, r watch.Request, c chan<- clientv
 		return err
 	}
 	return stream.Run(ctx, func(r watch.Response) error {
-		if len(r.Events) == 0 && r.CompactRevision == 0 {
+		if len(r.Parts) == 0 && r.CompactRevision == 0 {
 			return r.Err
 		}
-		resp := clientv3.WatchResponse{Header: l.s.headerAt(r.Revision), Events: r.Events, CompactRevision: r.CompactRevision, Canceled: r.CompactRevision != 0}
+		resp := clientv3.WatchResponse{Header: l.s.headerAt(r.Revision), Events: r.Events(), CompactRevision: r.CompactRevision, Canceled: r.CompactRevision != 0}
 		select {
 		case c <- resp:
 			return nil

@@ -101,13 +101,16 @@ func (r *budgeted) Get(n int) *[]byte {
 // Put implements mem.BufferPool: gRPC has no more use for the buffer.
 func (r *budgeted) Put(*[]byte) { r.held.release() }
 
-// codec is gRPC's own, which also knows budgeted responses.
+// codec is gRPC's own, which also knows budgeted responses and shared events.
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
 
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if e, ok := v.(*codedEvents); ok {
+		return e.marshal(), nil
+	}
 	r, ok := v.(*budgeted)
 	if !ok {
 		return c.CodecV2.Marshal(v)

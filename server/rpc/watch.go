@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -124,9 +125,13 @@ func (s *watchServer) sendWatch(stream watchStream, r watch.Response) error {
 }
 
 func (s *watchServer) sendResponse(stream watchStream, r watch.Response) error {
+	header := s.headerAt(r.Revision)
+	if len(r.Parts) > 0 && !r.Fragment {
+		return stream.SendMsg(&codedEvents{header: header, watchID: r.WatchID, parts: r.Parts})
+	}
 	resp := &pb.WatchResponse{
-		Header: s.headerAt(r.Revision), WatchId: r.WatchID, Created: r.Created, Canceled: r.Canceled,
-		CompactRevision: r.CompactRevision, Events: r.Events,
+		Header: header, WatchId: r.WatchID, Created: r.Created, Canceled: r.Canceled,
+		CompactRevision: r.CompactRevision, Events: r.Events(),
 	}
 	if r.Err != nil {
 		resp.CancelReason = r.Err.Error()
@@ -138,6 +143,54 @@ func (s *watchServer) sendResponse(stream watchStream, r watch.Response) error {
 		return sendFragments(resp, s.o.MaxRequestBytes+requestOverheadBytes, stream.Send)
 	}
 	return stream.Send(resp)
+}
+
+// codedEvents is a response that the codec sends as parts: what comes before the
+// events, encoded by hand since there is one for each watcher, and the events as
+// they were encoded for all.
+type codedEvents struct {
+	header  *pb.ResponseHeader
+	watchID int64
+	parts   []*watch.Events
+}
+
+func (c *codedEvents) marshal() mem.BufferSlice {
+	out := make(mem.BufferSlice, 0, 1+len(c.parts))
+	out = append(out, mem.SliceBuffer(c.head()))
+	for _, p := range c.parts {
+		out = append(out, mem.SliceBuffer(p.Coded(encodeEvents)))
+	}
+	return out
+}
+
+// head is the response without events.
+func (c *codedEvents) head() []byte {
+	h := c.header
+	fields := [...]uint64{h.ClusterId, h.MemberId, uint64(h.Revision), h.RaftTerm} // 1 to 4
+	size := 0
+	for _, v := range fields {
+		size += 1 + protowire.SizeVarint(v)
+	}
+	b := make([]byte, 0, 2+size+1+protowire.SizeVarint(uint64(c.watchID)))
+	b = protowire.AppendTag(b, 1, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(size))
+	for i, v := range fields {
+		b = protowire.AppendTag(b, protowire.Number(i+1), protowire.VarintType)
+		b = protowire.AppendVarint(b, v)
+	}
+	b = protowire.AppendTag(b, 2, protowire.VarintType)
+	return protowire.AppendVarint(b, uint64(c.watchID))
+}
+
+// encodeEvents is the events as fields of a response. Encoded messages that
+// follow each other are one message with the fields of all.
+func encodeEvents(events []*mvccpb.Event) []byte {
+	all := &pb.WatchResponse{Events: events}
+	b, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 0, proto.Size(all)), all)
+	if err != nil {
+		panic(err) // keys and values are bytes: there is nothing that cannot be encoded
+	}
+	return b
 }
 
 // sendFragments sends a response in parts of less than limit bytes, or of one

@@ -129,6 +129,32 @@ func TestWatchProtocol(t *testing.T) {
 	w.want(1, &pb.WatchResponse{Header: at(7), WatchId: 7})
 }
 
+// What the codec makes by hand is what it makes of the same response otherwise.
+func TestSharedEventsOnTheWire(t *testing.T) {
+	events := func(revs ...int64) (list []*mvccpb.Event) {
+		for _, rev := range revs {
+			list = append(list, &mvccpb.Event{Type: mvccpb.Event_EventType(rev % 2), Kv: &mvccpb.KeyValue{Key: []byte("k"), ModRevision: rev}})
+		}
+		return list
+	}
+	for _, want := range []*pb.WatchResponse{
+		{Header: &pb.ResponseHeader{}, Events: events(2)},
+		{Header: &pb.ResponseHeader{ClusterId: 1 << 63, MemberId: 7, Revision: 1 << 40, RaftTerm: 300}, WatchId: 1<<63 - 1, Events: events(5, 6, 7)},
+		{Header: &pb.ResponseHeader{ClusterId: 1, Revision: 1}, WatchId: 128, Events: events(8, 9)},
+	} {
+		last := len(want.Events) - 1
+		coded := &codedEvents{header: want.Header, watchID: want.WatchId, parts: []*watch.Events{{List: want.Events[:last]}, {List: want.Events[last:]}}}
+		b, err := newCodec().Marshal(coded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := &pb.WatchResponse{}
+		if err := proto.Unmarshal(b.Materialize(), got); err != nil || !proto.Equal(got, want) {
+			t.Errorf("got %v, %v; want %v", got, err, want)
+		}
+	}
+}
+
 func TestWatchClient(t *testing.T) {
 	s := serve(t, Options{}, watch.Options{OutboxEvents: 4, ProgressInterval: 100 * time.Millisecond})
 	ctx, cancel := context.WithCancel(t.Context())

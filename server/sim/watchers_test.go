@@ -88,7 +88,7 @@ func (x *watcher) collect(responses int) {
 	}
 	var got []*mvccpb.Event
 	err := s.Run(context.Background(), func(resp watch.Response) error {
-		got = append(got, resp.Events...)
+		got = append(got, resp.Events()...)
 		responses--
 		switch {
 		case resp.Canceled:

@@ -39,7 +39,7 @@ func TestOutboxesShareABudget(t *testing.T) {
 		for _, c := range clients[1:] {
 			for r := 0; r < revisions; {
 				resp := <-c.resp
-				for _, ev := range resp.Events {
+				for _, ev := range resp.Events() {
 					if got := string(ev.Kv.Value); got != value+fmt.Sprint(r) {
 						t.Fatalf("round %d: got the event of %s", r, strings.TrimLeft(got, "v"))
 					}

@@ -14,6 +14,11 @@
 // holds, so that no revision falls between the replay and the live events and
 // none is in both.
 //
+// Revisions that are committed together are handed out together, as one run, and
+// what waits in an outbox for one watcher becomes one response: the more there is
+// to send, the fewer responses it takes. Watchers that get the same events share
+// them, and their encoded form.
+//
 // The host publishes; rpc opens streams and runs them. The package knows
 // nothing of gRPC.
 package watch

@@ -52,6 +52,9 @@ type Options struct {
 const (
 	minProgressInterval = 100 * time.Millisecond
 	minReplayBytes      = 16 << 10
+	// runShare of an outbox is what goes into it at a time, where revisions can
+	// be taken apart.
+	runShare = 8
 )
 
 func (o Options) withDefaults() Options {
@@ -116,11 +119,11 @@ type Hub struct {
 	done   chan struct{}
 	closed bool
 	stats  Stats
-	// unsent are the bytes of the revisions that streams hold and have not sent;
+	// unsent are the bytes of the runs that streams hold and have not sent;
 	// replaying counts the streams that hold events of a replay.
 	unsent, replaying atomic.Int64
-	// matched is Publish's scratch: the watchers of the current revision.
-	matched []*watcher
+	// matched is Publish's scratch: the groups that the current run concerns.
+	matched []*group
 }
 
 // NewHub starts at the newest revision of the source.
@@ -145,48 +148,66 @@ func (h *Hub) Publish(revs []state.RevisionEvents) {
 	if h.closed {
 		return
 	}
-	for _, r := range revs {
-		if r.Rev <= h.rev {
-			continue // a snapshot that was installed has it already
-		}
-		h.publish(r)
+	for len(revs) > 0 && revs[0].Rev <= h.rev {
+		revs = revs[1:] // a snapshot that was installed has it already
+	}
+	for len(revs) > 0 {
+		n := h.together(revs)
+		h.publish(revs[:n])
+		revs = revs[n:]
 	}
 	for s, rev := range h.asking {
 		h.answerProgress(s, rev)
 	}
 }
 
-// publish hands out one revision. It holds h.mu.
-func (h *Hub) publish(r state.RevisionEvents) {
-	h.rev = r.Rev
-	es := events{full: r.Events}
-	for i, ev := range r.Events {
+// together is how many of the revisions, which were committed together, are
+// handed out as one run: not more than a part of what a stream may hold.
+func (h *Hub) together(revs []state.RevisionEvents) int {
+	events, size := 0, 0
+	for i, r := range revs {
+		events += len(r.Events)
+		size += sizeBytes(r.Events)
+		if i > 0 && (events > h.o.OutboxEvents/runShare || size > min(joinedBytes, h.o.OutboxBytes/runShare)) {
+			return i
+		}
+	}
+	return len(revs)
+}
+
+// publish hands out a run of revisions. It holds h.mu.
+func (h *Hub) publish(revs []state.RevisionEvents) {
+	h.rev = revs[len(revs)-1].Rev
+	r := newRun(revs)
+	for i, ev := range r.full {
 		if ev.Type == mvccpb.Event_DELETE {
 			h.stats.Deletes++
 		} else {
 			h.stats.Puts++
 			h.stats.PutBytes += uint64(len(ev.Kv.Key) + len(ev.Kv.Value))
 		}
-		h.live.match(ev.Kv.Key, func(w *watcher) {
-			if r.Rev < w.next || w.filtered(ev) {
-				return
-			}
-			if w.pick.add(i) {
-				h.matched = append(h.matched, w)
+		h.live.match(ev.Kv.Key, func(g *group) {
+			if g.picked.add(i) {
+				h.matched = append(h.matched, g)
 			}
 		})
 	}
-	var held *revision
-	if len(h.matched) > 0 {
-		held = &revision{unsent: &h.unsent, bytes: int64(sizeBytes(r.Events))}
+	if len(h.matched) == 0 {
+		return
 	}
-	for i, w := range h.matched {
+	r.held = &published{unsent: &h.unsent}
+	r.held.hold()
+	r.held.grow(sizeBytes(r.full))
+	for i, g := range h.matched {
 		h.matched[i] = nil
-		out := es.of(w)
-		if !w.stream.offer(w, r.Rev, out, held) {
-			h.lag(w, r.Rev)
+		for w := range g.watchers {
+			if out := r.of(g, w); out != nil && !w.stream.offer(w, out) {
+				h.lag(w, max(w.next, r.first)) // takes it out of the group
+			}
 		}
+		g.picked, g.shared = pick{}, [wants]*Events{}
 	}
+	r.held.release()
 	h.matched = h.matched[:0]
 }
 

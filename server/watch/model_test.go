@@ -143,14 +143,14 @@ func (m *model) connection(t *testing.T, r Request, until int64, slow bool, got 
 				runtime.Gosched()
 			}
 		}
-		for _, ev := range resp.Events {
+		for _, ev := range resp.Events() {
 			*got = append(*got, showEvent(ev))
 			if ev.Kv.ModRevision < next || ev.Kv.ModRevision > resp.Revision {
 				t.Errorf("event %s after revision %d, in a response of %d", showEvent(ev), next, resp.Revision)
 			}
 			next = ev.Kv.ModRevision
 		}
-		if resp.WatchID == InvalidID || len(resp.Events) > 0 {
+		if resp.WatchID == InvalidID || len(resp.Parts) > 0 {
 			// Both promise that everything up to the revision was sent.
 			next = max(next, resp.Revision+1)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"metastore.io/metastore/server/mvcc"
@@ -14,6 +15,9 @@ import (
 // joinRevisions is how far ahead of the watcher being replayed another one may
 // be to share its reading.
 const joinRevisions = 1024
+
+// joinedBytes bounds the events that are joined to one response.
+const joinedBytes = 256 << 10
 
 // keepItems is how large an emptied box may be to be used again.
 const keepItems = 256
@@ -60,6 +64,8 @@ func (s *Stream) pause(ctx context.Context, timer *time.Timer, idle bool) error 
 		s.progressTick()
 		timer.Reset(s.hub.o.progressInterval())
 	case <-wake:
+		// Where others can run there is more to send together afterwards.
+		runtime.Gosched()
 	}
 	return nil
 }
@@ -90,6 +96,7 @@ func (s *Stream) take() []item {
 
 // deliverAll sends items, and holds the events of each until it is sent.
 func (s *Stream) deliverAll(items []item, send func(Response) error) error {
+	s.join(items)
 	for i := range items {
 		if err := s.deliver(&items[i], send); err != nil {
 			releaseAll(items[i:])
@@ -101,11 +108,45 @@ func (s *Stream) deliverAll(items []item, send func(Response) error) error {
 	return nil
 }
 
+// join has what waits for one watcher go as one response, at the place of the
+// first: a client that is behind gets fewer and larger ones. Nothing moves past
+// the answer to a request, or past a report of progress, which tells what was
+// sent before it.
+func (s *Stream) join(items []item) {
+	s.joining++
+	for i := range items {
+		it := &items[i]
+		if it.kind != eventsItem {
+			s.joining++
+			continue
+		}
+		if it.w.joined == s.joining {
+			if head := &items[it.w.head]; head.add(it.evs) {
+				head.rev, it.kind = it.rev, joinedItem
+				continue
+			}
+		}
+		it.w.joined, it.w.head = s.joining, i
+	}
+}
+
+// add joins later events to the item's, unless they get too many.
+func (it *item) add(evs *Events) bool {
+	if it.evs.bytes+it.moreBytes+evs.bytes > joinedBytes {
+		return false
+	}
+	it.more = append(it.more, evs)
+	it.moreBytes += evs.bytes
+	return true
+}
+
 func (s *Stream) deliver(it *item, send func(Response) error) error {
 	r := Response{WatchID: it.id, Revision: it.rev}
 	switch it.kind {
 	case eventsItem:
-		return s.sendEvents(it.w, it.rev, it.evs, send)
+		return s.sendEvents(it.w, it.rev, append([]*Events{it.evs}, it.more...), send)
+	case joinedItem:
+		return nil
 	case createdItem:
 		r.Created, r.Err = true, it.err
 		r.Canceled = it.err != nil
@@ -115,10 +156,11 @@ func (s *Stream) deliver(it *item, send func(Response) error) error {
 	return send(r)
 }
 
-func (s *Stream) sendEvents(w *watcher, rev int64, evs []*mvccpb.Event, send func(Response) error) error {
+func (s *Stream) sendEvents(w *watcher, rev int64, parts []*Events, send func(Response) error) error {
 	w.busy = true
-	s.sent.Add(uint64(len(evs)))
-	return send(Response{WatchID: w.id, Revision: rev, Events: evs, Fragment: w.fragment})
+	r := Response{WatchID: w.id, Revision: rev, Parts: parts, Fragment: w.fragment}
+	s.sent.Add(uint64(r.Count()))
+	return send(r)
 }
 
 // replay does one step for some of the lagging watchers.
@@ -152,7 +194,7 @@ func (s *Stream) replay(send func(Response) error) error {
 		if len(evs) == 0 {
 			continue
 		}
-		if err := s.sendEvents(w, next-1, evs, send); err != nil {
+		if err := s.sendEvents(w, next-1, []*Events{{List: evs}}, send); err != nil {
 			return err
 		}
 	}
@@ -191,17 +233,19 @@ func (s *Stream) nextGroup() (group []*watcher, src Source, to int64) {
 
 // read collects the events of the revisions from..to for the group, up to the
 // limit of a step, and returns the next revision to read. It advances nobody.
-func (s *Stream) read(src Source, group []*watcher, from, to int64, maxBytes int) (int64, error) {
+func (s *Stream) read(src Source, list []*watcher, from, to int64, maxBytes int) (int64, error) {
 	x := newIndex()
-	for _, w := range group {
+	for _, w := range list {
 		x.add(w)
 	}
 	next, err := src.History(from, to, maxBytes, func(rev int64, evs []*mvccpb.Event) error {
-		es := events{full: evs}
+		r := run{full: evs}
 		for i, ev := range evs {
-			x.match(ev.Kv.Key, func(w *watcher) {
-				if rev >= w.next && !w.filtered(ev) {
-					w.out = append(w.out, es.seenBy(w)[i])
+			x.match(ev.Kv.Key, func(g *group) {
+				for w := range g.watchers {
+					if rev >= w.next && !w.filtered(ev) {
+						w.out = append(w.out, r.seenBy(w)[i])
+					}
 				}
 			})
 		}

@@ -28,8 +28,8 @@ type Response struct {
 	// Revision: all events of the watcher (of all watchers, where WatchID is
 	// InvalidID) up to it were sent with this response or before it.
 	Revision int64
-	// Events are shared with other watchers: do not change them.
-	Events            []*mvccpb.Event
+	// Parts are the events, in order; each part has whole revisions.
+	Parts             []*Events
 	Created, Canceled bool
 	// CompactRevision is set when the watcher ended because its next revision
 	// is compacted.
@@ -38,6 +38,28 @@ type Response struct {
 	Err error
 	// Fragment: the client allows this response to be split.
 	Fragment bool
+}
+
+// Events are those of all parts. They are shared with other watchers: do not
+// change them.
+func (r Response) Events() []*mvccpb.Event {
+	if len(r.Parts) == 1 {
+		return r.Parts[0].List
+	}
+	var all []*mvccpb.Event
+	for _, p := range r.Parts {
+		all = append(all, p.List...)
+	}
+	return all
+}
+
+// Count is how many events there are.
+func (r Response) Count() int {
+	n := 0
+	for _, p := range r.Parts {
+		n += len(p.List)
+	}
+	return n
 }
 
 // Request describes a watcher, in etcd's terms.
@@ -63,6 +85,7 @@ const (
 	createdItem
 	canceledItem
 	progressItem
+	joinedItem // its events went with an earlier item
 )
 
 // item is one waiting response.
@@ -71,9 +94,11 @@ type item struct {
 	id   int64
 	rev  int64
 	w    *watcher // eventsItem
-	evs  []*mvccpb.Event
-	held *revision // that evs are of; held until they are sent
-	err  error     // createdItem: why it was not
+	evs  *Events  // held until they are sent
+	err  error    // createdItem: why it was not
+	// more are the events of later items, and about what they take.
+	more      []*Events
+	moreBytes int
 }
 
 // Stream is the sequence of responses to one client. Create, Cancel and
@@ -90,7 +115,7 @@ type Stream struct {
 	// mu guards the fields below; held for a few instructions.
 	mu sync.Mutex
 	// box is what waits to be sent, in order. Invariant: boxBytes and boxEvents
-	// stay within the hub's limits, or there is one revision's events only.
+	// stay within the hub's limits, or there are those of one run only.
 	box                 []item
 	boxBytes, boxEvents int
 	// sending: Run has not sent all that it took from the box.
@@ -103,6 +128,7 @@ type Stream struct {
 	closeOnce  sync.Once
 	spare      []item     // Run's, the emptied box before
 	lag        []*watcher // Run's: the watchers to replay, round robin
+	joining    uint64     // Run's: the round of join
 }
 
 // NewStream opens a stream without watchers. Close it, or Run it.
@@ -294,8 +320,8 @@ func (s *Stream) dropBox() {
 // releaseAll lets go of the events that items hold.
 func releaseAll(items []item) {
 	for i := range items {
-		if r := items[i].held; r != nil {
-			r.release()
+		if evs := items[i].evs; evs != nil {
+			evs.held.release()
 		}
 	}
 }
@@ -331,22 +357,23 @@ func (s *Stream) awaitRoom(ctx context.Context) error {
 	}
 }
 
-// offer puts events of one revision into the box, unless that is full, or
-// all boxes together are and this stream is behind.
-func (s *Stream) offer(w *watcher, rev int64, evs []*mvccpb.Event, held *revision) bool {
-	size := sizeBytes(evs)
+// offer puts events of a run into the box, unless that is full, or all boxes
+// together are and this stream is behind.
+func (s *Stream) offer(w *watcher, evs *Events) bool {
+	n, size := len(evs.List), evs.bytes
 	o := &s.hub.o
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.boxEvents > 0 && (s.boxEvents+len(evs) > o.OutboxEvents || s.boxBytes+size > o.OutboxBytes) {
+	if s.boxEvents > 0 && (s.boxEvents+n > o.OutboxEvents || s.boxBytes+size > o.OutboxBytes) {
 		return false
 	}
 	if (s.boxEvents > 0 || s.sending) && s.hub.unsent.Load() > o.OutboxesBytes {
 		return false
 	}
-	held.hold()
-	s.box = append(s.box, item{kind: eventsItem, id: w.id, rev: rev, w: w, evs: evs, held: held})
-	s.boxEvents += len(evs)
+	evs.held.hold()
+	rev := evs.List[n-1].Kv.ModRevision
+	s.box = append(s.box, item{kind: eventsItem, id: w.id, rev: rev, w: w, evs: evs})
+	s.boxEvents += n
 	s.boxBytes += size
 	s.signal()
 	return true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -75,6 +76,38 @@ func (c *client) want(lines ...string) {
 	}
 }
 
+// collect reads responses until n events came, and returns those of each
+// watcher. Which of them come together depends on how fast they are read, but
+// each response has whole revisions, up to its own.
+func (c *client) collect(n int) map[int64]string {
+	c.t.Helper()
+	events, until := map[int64]string{}, map[int64]int64{}
+	for n > 0 {
+		select {
+		case r := <-c.resp:
+			evs := r.Events()
+			n -= len(evs)
+			if len(evs) == 0 || evs[0].Kv.ModRevision <= until[r.WatchID] || evs[len(evs)-1].Kv.ModRevision > r.Revision {
+				c.t.Fatalf("after revision %d: %s", until[r.WatchID], show(r))
+			}
+			until[r.WatchID] = r.Revision
+			for _, ev := range evs {
+				events[r.WatchID] += " " + showEvent(ev)
+			}
+		case <-time.After(20 * time.Second):
+			c.t.Fatalf("%d events did not come within 20 s; got %v", n, events)
+		}
+	}
+	return events
+}
+
+func (c *client) wantEvents(n int, want map[int64]string) {
+	c.t.Helper()
+	if got := c.collect(n); !maps.Equal(got, want) {
+		c.t.Errorf("events\n got %v\nwant %v", got, want)
+	}
+}
+
 func show(r Response) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d@%d", r.WatchID, r.Revision)
@@ -93,7 +126,7 @@ func show(r Response) string {
 	if r.Fragment {
 		b.WriteString(" fragment")
 	}
-	for _, ev := range r.Events {
+	for _, ev := range r.Events() {
 		b.WriteString(" " + showEvent(ev))
 	}
 	return b.String()
@@ -128,25 +161,97 @@ func TestLiveEvents(t *testing.T) {
 	publish(h, st.write(put("a", "1")))
 	one.want("0@2 a=1/2")
 	publish(h, st.write(put("a", "2"), put("x", "9"), put("b", "3")), st.write(del("x")), st.write(del("a"), del("b")))
-	one.want("0@3 a=2/3 b=3/3", "0@5 -a/5 -b/5")
-
-	want := map[string][]string{
-		"0": {"0@2 a=1/2", "0@3 a=2/3", "0@5 -a/5"},
-		"1": {"1@2 fragment a=1/2", "1@3 fragment a=2/3(was 1) b=3/3", "1@5 fragment -a/5(was 2) -b/5(was 3)"},
-		"2": {"2@4 -x/4", "2@5 -b/5"},
-		"9": {"9@2 a=1/2", "9@3 a=2/3 x=9/3 b=3/3"},
-	}
-	got := map[string][]string{}
-	for range 10 {
-		r := c.next()
-		id, _, _ := strings.Cut(r, "@")
-		got[id] = append(got[id], r)
-	}
-	for id, lines := range want {
-		if fmt.Sprint(got[id]) != fmt.Sprint(lines) {
-			t.Errorf("watcher %s\n got %q\nwant %q", id, got[id], lines)
+	one.want("0@5 a=2/3 b=3/3 -a/5 -b/5") // committed together, sent together
+	c.wantEvents(14, map[int64]string{
+		0: " a=1/2 a=2/3 -a/5",
+		1: " a=1/2 a=2/3(was 1) b=3/3 -a/5(was 2) -b/5(was 3)",
+		2: " -x/4 -b/5",
+		9: " a=1/2 a=2/3 x=9/3 b=3/3",
+	})
+	publish(h, st.write(put("a", "6")))
+	for range 3 {
+		if r := <-c.resp; r.Fragment != (r.WatchID == 1) {
+			t.Errorf("response %s", show(r))
 		}
 	}
+}
+
+// What waits for a watcher is sent as one response, but not past the answer to a
+// request, and not beyond a size.
+func TestWaitingEventsGoTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		h := NewHub(st, Options{})
+		c := connect(t, h)
+		c.create(Request{Key: []byte("a")})
+		c.create(Request{Key: []byte("b")})
+		c.want("0@1 created", "1@1 created")
+		write := func(key, value string) { publish(h, st.write(put(key, value))) }
+		write("a", "1")
+		synctest.Wait() // it is being sent
+		write("a", "2")
+		write("b", "3")
+		write("a", "4")
+		c.create(Request{Key: []byte("c")})
+		write("b", "5")
+		write("b", "6")
+		c.want("0@2 a=1/2", "0@5 a=2/3 a=4/5", "1@4 b=3/4", "2@5 created", "1@7 b=5/6 b=6/7")
+
+		write("a", "7")
+		synctest.Wait()
+		for range 9 {
+			write("a", strings.Repeat("v", joinedBytes/8))
+		}
+		c.want("0@8 a=7/8")
+		sizes := [2]int{len((<-c.resp).Parts), len((<-c.resp).Parts)}
+		if sizes != [2]int{7, 2} {
+			t.Errorf("parts %v", sizes)
+		}
+		c.close()
+		synctest.Wait()
+		if n := h.unsent.Load(); n != 0 {
+			t.Errorf("%d bytes are left", n)
+		}
+	})
+}
+
+// Watchers of the same keys that want the same share what is encoded, which
+// counts as unsent until all of them have sent it.
+func TestEventsAreEncodedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const codedBytes = 1000
+		st := newStore()
+		h := NewHub(st, Options{})
+		encoded := 0
+		encode := func([]*mvccpb.Event) []byte { encoded++; return make([]byte, codedBytes) }
+		sent := make(chan struct{})
+		for i := range 6 {
+			s := h.NewStream()
+			if err := s.Create(t.Context(), Request{Key: []byte("a"), PrevKV: i%2 == 0}); err != nil {
+				t.Fatal(err)
+			}
+			go s.Run(t.Context(), func(r Response) error {
+				for _, p := range r.Parts {
+					p.Coded(encode)
+					<-sent
+				}
+				return nil
+			})
+		}
+		publish(h, st.write(put("a", "1")))
+		synctest.Wait()
+		bytes := int64(sizeBytes(st.revs[len(st.revs)-1].Events))
+		if got := h.unsent.Load(); encoded != 2 || got != bytes+2*codedBytes {
+			t.Errorf("encoded %d times for two kinds of watchers; %d bytes wait, of which %d are no codes", encoded, got, bytes)
+		}
+		close(sent)
+		synctest.Wait()
+		if got := h.unsent.Load(); got != 0 {
+			t.Errorf("%d bytes are left", got)
+		}
+		h.Close()
+		synctest.Wait()
+	})
 }
 
 func TestStartRevisions(t *testing.T) {
@@ -169,15 +274,7 @@ func TestStartRevisions(t *testing.T) {
 		}
 	}
 	publish(h, st.write(put("a", "5")), st.write(put("a", "6")))
-	got := map[string]bool{}
-	for range 5 {
-		got[c.next()] = true
-	}
-	for _, want := range []string{"0@5 a=5/5", "1@5 a=5/5", "0@6 a=6/6(was 5)", "1@6 a=6/6", "7@6 a=6/6"} {
-		if !got[want] {
-			t.Errorf("%s is missing in %v", want, got)
-		}
-	}
+	c.wantEvents(5, map[int64]string{0: " a=5/5 a=6/6(was 5)", 1: " a=5/5 a=6/6", 7: " a=6/6"})
 
 	// Readable already, published only now: neither lost nor sent twice.
 	unpublished := st.write(put("n", "7"))
@@ -186,14 +283,7 @@ func TestStartRevisions(t *testing.T) {
 	d.create(Request{Key: []byte("n")})
 	d.want("0@7 created", "1@7 created")
 	publish(h, unpublished, st.write(put("n", "8")))
-	d.want("0@7 n=7/7")
-	a, b := d.next(), d.next()
-	if b < a {
-		a, b = b, a
-	}
-	if a != "0@8 n=8/8" || b != "1@8 n=8/8" {
-		t.Errorf("got %q, %q", a, b)
-	}
+	d.wantEvents(3, map[int64]string{0: " n=7/7 n=8/8", 1: " n=8/8"})
 }
 
 func TestRefusals(t *testing.T) {
@@ -294,7 +384,7 @@ func TestFullOutboxLagsAndRecovers(t *testing.T) {
 	next := map[int64]int64{0: 2, 1: 2}
 	for next[0] <= n+1 || next[1] <= n+1 {
 		r := <-c.resp
-		for _, ev := range r.Events {
+		for _, ev := range r.Events() {
 			if ev.Kv.ModRevision != next[r.WatchID] {
 				t.Fatalf("watcher %d got revision %d, want %d", r.WatchID, ev.Kv.ModRevision, next[r.WatchID])
 			}
@@ -344,7 +434,7 @@ func TestProgress(t *testing.T) {
 			}
 			break
 		}
-		for _, ev := range r.Events {
+		for _, ev := range r.Events() {
 			seen = ev.Kv.ModRevision
 		}
 	}

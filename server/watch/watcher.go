@@ -2,7 +2,6 @@ package watch
 
 import (
 	"bytes"
-	"sync/atomic"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
@@ -34,13 +33,42 @@ type watcher struct {
 	// watcher's is guarded by Hub.mu and is a lower bound only: it has all up to
 	// Hub.rev. A lagging watcher's belongs to the stream's goroutine.
 	next int64
-	// pick collects the matches of the revision being published, under Hub.mu.
-	pick pick
 
 	// busy: events were sent since the last progress tick; out: the events of
-	// the current replay step. Both belong to the stream's goroutine.
-	busy bool
-	out  []*mvccpb.Event
+	// the current replay step; joined and head: which of the items being sent the
+	// watcher's later ones go with, in which round of Stream.join. All belong to
+	// the stream's goroutine.
+	busy   bool
+	out    []*mvccpb.Event
+	joined uint64
+	head   int
+}
+
+// wants is how many kinds of watchers of the same keys there are.
+const wants = 8
+
+// wants tells the kinds apart.
+func (w *watcher) wants() (kind int) {
+	for i, on := range []bool{w.noPut, w.noDelete, w.prevKV} {
+		if on {
+			kind |= 1 << i
+		}
+	}
+	return kind
+}
+
+// filter leaves out what the watcher does not want.
+func (w *watcher) filter(list []*mvccpb.Event) []*mvccpb.Event {
+	if !w.noPut && !w.noDelete {
+		return list
+	}
+	var out []*mvccpb.Event
+	for _, ev := range list {
+		if !w.filtered(ev) {
+			out = append(out, ev)
+		}
+	}
+	return out
 }
 
 // filtered tells whether the watcher does not want this kind of event.
@@ -54,106 +82,4 @@ func (w *watcher) filtered(ev *mvccpb.Event) bool {
 // emptyRange tells whether end excludes every key from key on.
 func emptyRange(key, end []byte) bool {
 	return len(end) != 0 && bytes.Compare(key, end) >= 0
-}
-
-// pick is an ascending set of positions in a revision's events: a run for as
-// long as there are no gaps, then a list.
-type pick struct {
-	first, n int
-	rest     []int // all positions, once there was a gap
-}
-
-// add adds a position and reports whether it is the first one.
-func (p *pick) add(i int) bool {
-	switch {
-	case p.n == 0:
-		p.first = i
-	case p.rest == nil && i != p.first+p.n:
-		for j := range p.n {
-			p.rest = append(p.rest, p.first+j)
-		}
-		p.rest = append(p.rest, i)
-	case p.rest != nil:
-		p.rest = append(p.rest, i)
-	}
-	p.n++
-	return p.n == 1
-}
-
-// events are those of one revision, with and without previous values. Watchers
-// share the slices and the events: nobody may change them.
-type events struct {
-	full []*mvccpb.Event
-	bare []*mvccpb.Event // made when the first watcher needs it
-}
-
-// of takes the events that the watcher picked, and empties its pick.
-func (es *events) of(w *watcher) []*mvccpb.Event {
-	from := es.seenBy(w)
-	p := w.pick
-	w.pick = pick{}
-	if p.rest == nil {
-		return from[p.first : p.first+p.n : p.first+p.n]
-	}
-	out := make([]*mvccpb.Event, len(p.rest))
-	for i, at := range p.rest {
-		out[i] = from[at]
-	}
-	return out
-}
-
-// seenBy are all events, in the form that the watcher asked for.
-func (es *events) seenBy(w *watcher) []*mvccpb.Event {
-	if w.prevKV {
-		return es.full
-	}
-	if es.bare == nil {
-		es.bare = make([]*mvccpb.Event, len(es.full))
-		for i, ev := range es.full {
-			es.bare[i] = withoutPrev(ev)
-		}
-	}
-	return es.bare
-}
-
-// withoutPrev is the event without the previous value; the rest is shared.
-func withoutPrev(ev *mvccpb.Event) *mvccpb.Event {
-	if ev.PrevKv == nil {
-		return ev
-	}
-	return &mvccpb.Event{Type: ev.Type, Kv: ev.Kv}
-}
-
-// revision counts who holds the events of one published revision: its bytes are
-// among the unsent ones while somebody does.
-type revision struct {
-	unsent *atomic.Int64
-	bytes  int64
-	holds  atomic.Int64
-}
-
-func (r *revision) hold() {
-	if r.holds.Add(1) == 1 {
-		r.unsent.Add(r.bytes)
-	}
-}
-
-func (r *revision) release() {
-	if r.holds.Add(-1) == 0 {
-		r.unsent.Add(-r.bytes)
-	}
-}
-
-// eventOverheadBytes is about what an event takes beside its key and values.
-const eventOverheadBytes = 96
-
-func sizeBytes(evs []*mvccpb.Event) int {
-	n := 0
-	for _, ev := range evs {
-		n += eventOverheadBytes + len(ev.Kv.Key) + len(ev.Kv.Value)
-		if ev.PrevKv != nil {
-			n += len(ev.PrevKv.Value)
-		}
-	}
-	return n
 }
