@@ -11,10 +11,10 @@ import (
 type index struct {
 	keys keyTable
 	tree tree
-	// points finds the first record of a hash; keyRecord.next leads on. The
-	// seed differs from process to process, and nothing depends on it: the map
-	// is looked up, never iterated.
-	points map[uint64]uint32
+	// points finds records by the hash of their keys. The seed differs from
+	// process to process, and nothing depends on it: the table is looked up,
+	// never iterated.
+	points points
 	seed   maphash.Seed
 	// leases are the leases of live keys that have one, by record.
 	leases map[uint32]int64
@@ -32,7 +32,7 @@ type flip struct {
 func newIndex() *index {
 	x := &index{
 		keys:   keyTable{arena: newArena()},
-		points: map[uint64]uint32{},
+		points: newPoints(),
 		seed:   maphash.MakeSeed(),
 		leases: map[uint32]int64{},
 	}
@@ -46,7 +46,7 @@ func (x *index) hash(key []byte) uint64 { return maphash.Bytes(x.seed, key) }
 func (x *index) find(key []byte) uint32 { return x.findHashed(key, x.hash(key)) }
 
 func (x *index) findHashed(key []byte, h uint64) uint32 {
-	id := x.points[h]
+	id := *x.points.first(h)
 	for id != 0 && !bytes.Equal(x.keys.key(id), key) {
 		id = x.keys.records.at(id).next
 	}
@@ -59,8 +59,7 @@ func (x *index) record(id uint32) *keyRecord { return x.keys.records.at(id) }
 func (x *index) add(key []byte, h uint64, first stamp) (uint32, *keyRecord) {
 	id := x.keys.add(key, first)
 	r := x.record(id)
-	r.next = x.points[h]
-	x.points[h] = id
+	x.link(id, r, h)
 	x.tree.insert(id, key, !first.dead)
 	return id, r
 }
@@ -71,24 +70,6 @@ func (x *index) drop(id uint32) {
 	x.tree.remove(key)
 	x.unlink(id, x.hash(key))
 	x.keys.drop(id)
-}
-
-// unlink takes a record out of its hash chain.
-func (x *index) unlink(id uint32, h uint64) {
-	next := x.record(id).next
-	at := x.points[h]
-	if at == id {
-		if next == 0 {
-			delete(x.points, h)
-		} else {
-			x.points[h] = next
-		}
-		return
-	}
-	for x.record(at).next != id {
-		at = x.record(at).next
-	}
-	x.record(at).next = next
 }
 
 // change is what a put or a delete found and decided.

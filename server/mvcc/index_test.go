@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sort"
+	"strconv"
 	"testing"
 )
 
@@ -229,5 +230,33 @@ func TestArenaReusesBlocks(t *testing.T) {
 	}
 	if len(a.chunks) > 30 {
 		t.Fatalf("%d chunks for about 500 blocks: freed ones are not used again", len(a.chunks))
+	}
+}
+
+// Keys come and go in any number, and each is found exactly while it is there.
+func TestPoints(t *testing.T) {
+	x := newIndex()
+	r := rand.New(rand.NewPCG(5, 5))
+	there := map[string]uint32{}
+	key := func() []byte { return strconv.AppendInt(nil, r.Int64N(20_000), 10) }
+	for i := range 60_000 {
+		k := key()
+		if id, ok := there[string(k)]; ok && i%5 == 0 {
+			x.drop(id)
+			delete(there, string(k))
+		} else if !ok {
+			there[string(k)], _ = x.add(k, x.hash(k), stamp{main: int64(i)})
+		}
+		if k := key(); x.find(k) != there[string(k)] {
+			t.Fatalf("step %d: key %s is record %d, found %d", i, k, there[string(k)], x.find(k))
+		}
+	}
+	for k, id := range there {
+		if x.find([]byte(k)) != id {
+			t.Fatalf("key %s is record %d, found %d", k, id, x.find([]byte(k)))
+		}
+	}
+	if n := int(x.points.n); n < len(there) || n > 20_000 {
+		t.Errorf("%d buckets for %d keys", n, len(there))
 	}
 }

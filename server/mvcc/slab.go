@@ -38,3 +38,6 @@ func (s *slab[T]) drop(id uint32) {
 	*s.at(id) = zero
 	s.free = append(s.free, id)
 }
+
+// count is how many records there are.
+func (s *slab[T]) count() int { return int(s.used) - len(s.free) }
