@@ -5,7 +5,7 @@
 //
 // What it owns: the rows of the Revisions space that carry the group's prefix,
 // two compaction markers in Meta, and an index in memory from keys to their
-// revisions, which Open rebuilds from the rows.
+// revisions, which Open rebuilds from the rows and OpenImage reads from a file.
 //
 // What it promises: readers see published revisions only, whole, and wait for
 // neither the engine's writes nor each other. The same commands leave the same

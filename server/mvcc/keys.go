@@ -23,7 +23,7 @@ type keyRecord struct {
 	// keyRef and keyLen are the key's bytes in the arena.
 	keyRef ref
 	keyLen uint32
-	// next is the next key with the same hash.
+	// next is the next key in the same bucket of points.
 	next uint32
 	// older are the revisions before main in ascending order, capacity
 	// olderCap(olderN). Most keys have none.
@@ -119,6 +119,24 @@ func (t *keyTable) setOlderLen(r *keyRecord, n uint32, skip int) {
 	}
 	if oldRef != 0 {
 		t.arena.free(oldRef, had*olderLen)
+	}
+}
+
+// fillOlder gives a record without older revisions its own, the newest first.
+func (t *keyTable) fillOlder(r *keyRecord, older []stamp) {
+	if len(older) == 0 {
+		return
+	}
+	t.setOlderLen(r, uint32(len(older)), 0)
+	b := t.olderBytes(r)
+	for i, at := range older {
+		place := b[(len(older)-1-i)*olderLen:]
+		binary.LittleEndian.PutUint64(place, uint64(at.main))
+		sub := at.sub
+		if at.dead {
+			sub |= deadBit
+		}
+		binary.LittleEndian.PutUint32(place[8:], sub)
 	}
 }
 

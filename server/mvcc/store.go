@@ -51,21 +51,26 @@ type Store struct {
 // Open reads the group's rows and rebuilds the index. A compaction that was
 // under way counts from the start; CompactStep goes on with it.
 func Open(e engine.Engine, g engine.GroupID) (*Store, error) {
-	s := &Store{engine: e, group: g, index: newIndex()}
-	s.writer.init(s)
 	c, err := ReadCompaction(e, g)
 	if err != nil {
 		return nil, err
 	}
-	s.finished, s.resumed = c.Finished, c.Scheduled
+	s := newStore(e, g, c)
 	rev, err := s.restore()
 	if err != nil {
 		return nil, fmt.Errorf("restore revisions of group %d: %w", g, err)
 	}
 	// The rows of the newest revisions may have been compacted away.
 	s.published.Store(max(rev, c.Scheduled, firstRevision))
-	s.compacted.Store(c.Scheduled)
 	return s, nil
+}
+
+// newStore makes a store without keys.
+func newStore(e engine.Engine, g engine.GroupID, c Compaction) *Store {
+	s := &Store{engine: e, group: g, index: newIndex(), finished: c.Finished, resumed: c.Scheduled}
+	s.writer.init(s)
+	s.compacted.Store(c.Scheduled)
+	return s
 }
 
 func (s *Store) restore() (int64, error) {

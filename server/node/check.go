@@ -17,6 +17,7 @@ import (
 	"metastore.io/metastore/server/engine/rocksdb"
 	"metastore.io/metastore/server/mvcc"
 	"metastore.io/metastore/server/replica"
+	"metastore.io/metastore/server/state"
 )
 
 // CheckOptions say what Check looks at.
@@ -183,7 +184,28 @@ func (k *checker) openStorage() error {
 	if torn := n.log.TornTail(); torn.File != "" {
 		k.report.note("%s: offset %d: the last append was not finished; nobody was told that it was, and a start cuts it", torn.File, torn.Offset)
 	}
-	return n.openMachine(e)
+	o := n.stateOptions(e)
+	if n.machine, err = state.Open(o); err != nil {
+		return errors.Join(fmt.Errorf("open the state: %w", err), e.Close())
+	}
+	return k.checkImage()
+}
+
+// checkImage compares what a start may use instead of all rows with the rows.
+func (k *checker) checkImage() error {
+	image, err := k.n.engines.OpenImage()
+	if err != nil || image == nil {
+		return err
+	}
+	defer func() { _ = image.Close() }() // only read from
+	switch err := k.n.machine.CheckImage(image); {
+	case errors.Is(err, mvcc.ErrNoImage):
+	case errors.Is(err, mvcc.ErrImageDamaged):
+		k.report.note("%s: the image of the index is damaged; the next start builds the index from all rows: %v", k.n.path(engineDir), err)
+	case err != nil:
+		return fmt.Errorf("%s: %w", k.n.path(engineDir), err)
+	}
+	return nil
 }
 
 func (k *checker) opener() engine.Opener {

@@ -123,6 +123,7 @@ var classes = []struct {
 	{"marker", 8, func(f string) bool { return f == markerFile }},
 	{"engine in use", 6, func(f string) bool { return f == engineDir+"/CURRENT" }},
 	{"dump", 30, func(f string) bool { return filepath.Base(f) == "dump" }},
+	{"image", 20, func(f string) bool { return strings.HasSuffix(f, ".index") }},
 	{"tables", 40, func(f string) bool { return strings.HasSuffix(f, ".sst") }},
 	{"manifest", 12, func(f string) bool { return strings.HasPrefix(filepath.Base(f), "MANIFEST-") }},
 	{"manifest's name", 5, func(f string) bool { return strings.HasPrefix(f, engineDir+"/") && filepath.Base(f) == "CURRENT" }},

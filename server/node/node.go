@@ -15,6 +15,7 @@ import (
 	"metastore.io/metastore/server/engine/memory"
 	"metastore.io/metastore/server/engine/rocksdb"
 	"metastore.io/metastore/server/host"
+	"metastore.io/metastore/server/mvcc"
 	"metastore.io/metastore/server/peer"
 	"metastore.io/metastore/server/raftlog"
 	"metastore.io/metastore/server/replica"
@@ -199,11 +200,27 @@ func (n *Node) openLog() (err error) {
 }
 
 func (n *Node) openMachine(e engine.Engine) (err error) {
-	n.machine, err = state.Open(state.Options{Engine: e, Group: group, Tokens: n.tokens(), Leases: n.metrics.lease})
+	n.machine, err = n.engines.OpenState(n.stateOptions(e))
 	if err != nil {
 		return errors.Join(fmt.Errorf("open the state: %w", err), e.Close())
 	}
 	return nil
+}
+
+func (n *Node) stateOptions(e engine.Engine) state.Options {
+	return state.Options{Engine: e, Group: group, Tokens: n.tokens(), Leases: n.metrics.lease, OnImage: n.noteImage}
+}
+
+// noteImage tells why a start takes longer than it might.
+func (n *Node) noteImage(err error) {
+	switch {
+	case err == nil:
+		n.c.Logger.Info("the index of the keys was read from its image")
+	case errors.Is(err, mvcc.ErrNoImage):
+		n.c.Logger.Info("the index of the keys is built from all rows", "reason", err)
+	default:
+		n.c.Logger.Warn("the index of the keys is built from all rows, its image cannot be read", "error", err)
+	}
 }
 
 func (n *Node) opener() engine.Opener {
@@ -322,6 +339,7 @@ func (n *Node) shutDown(ctx context.Context) error {
 	}
 	if n.host != nil {
 		n.host.Close()
+		n.host.Rest()
 	}
 	return n.closeStorage()
 }

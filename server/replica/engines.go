@@ -23,6 +23,7 @@ import (
 //	                               its digits in hexadecimal, and a newline;
 //	                               the first versions wrote no checksum
 //	dir/<number>/                  the engine in use
+//	dir/<number>.index             an image of its state's index, see Rest
 //	dir/<other number>/            unfinished or left over; removed at open
 type Engines struct {
 	fs     disk.FS
@@ -132,8 +133,9 @@ func (e *Engines) remove(which func(n uint64) bool) error {
 		return err
 	}
 	for _, name := range names {
-		n, err := strconv.ParseUint(name, 10, 64)
-		if err != nil || !which(n) {
+		digits, unfinished := strings.CutSuffix(name, imageSuffix+newSuffix)
+		n, err := strconv.ParseUint(strings.TrimSuffix(digits, imageSuffix), 10, 64)
+		if err != nil || !unfinished && !which(n) {
 			continue
 		}
 		if err := e.fs.RemoveAll(path.Join(e.dir, name)); err != nil {

@@ -5,6 +5,9 @@ import (
 	"hash/crc32"
 	"path"
 	"strings"
+
+	"metastore.io/metastore/server/engine"
+	"metastore.io/metastore/server/mvcc"
 )
 
 // forge is planted: before the log is opened, it makes the checksum right of
@@ -62,5 +65,41 @@ func (r *process) forge() {
 			number++
 		}
 		at += (24 + length + 7) &^ 7
+	}
+}
+
+// forgeImage is planted: it makes the header of the index's image say that it is
+// of what the engine holds. The offsets are those of mvcc's byte diagram.
+func (r *process) forgeImage(e engine.Engine) {
+	if r.w.planted != plantOldImage {
+		return
+	}
+	names, err := r.m.disk.List(engineDir)
+	applied, ok, err1 := e.Get(engine.Meta, appliedKey())
+	c, err2 := mvcc.ReadCompaction(e, engine.GroupID(group))
+	if err != nil || err1 != nil || err2 != nil || !ok {
+		return
+	}
+	for _, n := range names {
+		if path.Ext(n) != ".index" {
+			continue
+		}
+		f, err := r.m.disk.Open(path.Join(engineDir, n))
+		if err != nil {
+			return
+		}
+		var h [60]byte
+		if _, err := f.ReadAt(h[:], 0); err != nil {
+			return
+		}
+		be, le := binary.BigEndian, binary.LittleEndian
+		le.PutUint64(h[16:], be.Uint64(applied[1:]))
+		le.PutUint64(h[24:], be.Uint64(applied[9:]))
+		le.PutUint64(h[32:], be.Uint64(applied[17:]))
+		le.PutUint64(h[40:], uint64(c.Scheduled))
+		le.PutUint32(h[56:], crc32.Checksum(h[:56], crc32.MakeTable(crc32.Castagnoli)))
+		if _, err := f.WriteAt(h[:], 0); err != nil {
+			return
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"metastore.io/metastore/server/disk/memdisk"
 	"metastore.io/metastore/server/engine"
 	"metastore.io/metastore/server/engine/memory"
+	"metastore.io/metastore/server/mvcc"
 	"metastore.io/metastore/server/raftlog"
 	"metastore.io/metastore/server/replica"
 	"metastore.io/metastore/server/state"
@@ -194,16 +195,34 @@ func (r *process) openStorage() (err error) {
 	if r.engines, e, err = replica.OpenEngines(r.fs, engineDir, memory.Opener{FS: r.fs}); err != nil {
 		return err
 	}
-	machine, err := r.openMachine(e)
+	r.forgeImage(e)
+	machine, err := r.engines.OpenState(r.stateOptions(e))
 	if err != nil {
 		return fmt.Errorf("open the state: %w", err)
 	}
 	r.machine.Store(machine)
-	return nil
+	return r.checkImaged(e)
 }
 
-func (r *process) openMachine(e engine.Engine) (*state.Machine, error) {
-	return state.Open(state.Options{Engine: &checkedEngine{Engine: e, r: r}, Group: engine.GroupID(group)})
+func (r *process) stateOptions(e engine.Engine) state.Options {
+	return state.Options{Engine: &checkedEngine{Engine: e, r: r}, Group: engine.GroupID(group)}
+}
+
+// checkImaged compares an index that came from an image with one from the rows.
+func (r *process) checkImaged(e engine.Engine) error {
+	machine := r.machine.Load()
+	if machine.Imaged() == 0 {
+		return nil
+	}
+	r.w.stats[imagesCount]++
+	kv, err := mvcc.Open(e, engine.GroupID(group))
+	if err != nil {
+		return err
+	}
+	if err := machine.KV().CompareIndex(kv); err != nil {
+		r.w.failf("member %d starts with an image that is not of its rows: %v", r.m.id, err)
+	}
+	return nil
 }
 
 // salt gives the log of a member its randomness.
@@ -316,13 +335,24 @@ func (r *process) stop() {
 		return
 	}
 	r.w.tracef("%d is stopped", r.m.id)
-	err := errors.Join(r.machine.Load().Close(), r.log.Close())
+	m := r.machine.Load()
+	err := replica.Rest(r.log, group, r.engines, m, r.flushedIndex, r.restTo)
+	err = errors.Join(err, m.Close(), r.log.Close())
 	if err != nil {
 		r.fail(fmt.Errorf("stop: %w", err))
 		return
 	}
 	r.end()
 	r.m.restartLater()
+}
+
+// restTo is host's.
+func (r *process) restTo(durable uint64) uint64 {
+	r.m.flushedIndex = max(r.m.flushedIndex, durable)
+	if len(r.machine.Load().Members()) == 1 {
+		return durable
+	}
+	return r.compactTo(durable)
 }
 
 func (r *process) removedByPeers() {

@@ -60,6 +60,8 @@ const (
 	plantReorder planted = "apply order changed"
 	// plantOldClocks: a new leader counts on where it does not know the renewals.
 	plantOldClocks planted = "lease not prolonged by a new leader"
+	// plantOldImage: the image of an index is used for whatever the engine holds.
+	plantOldImage planted = "index image of another moment"
 	// plantNoDumpSync: File.Sync of the engine's files does nothing.
 	plantNoDumpSync planted = "engine dump not synced"
 )
@@ -68,7 +70,7 @@ const (
 var allPlanted = []planted{
 	plantNoSync, plantAckBeforeSync, plantSplitBatch, plantStaleRead, plantFollowerExpires, plantDropLagging,
 	plantRecycled, plantNoConf, plantForgetVote, plantSameIdentity, plantTornTail, plantStaleCompare, plantReorder,
-	plantNoLogReset, plantDoubleProposal, plantLostEvents, plantWatchOldStore, plantNoFlush, plantOldClocks, plantNoDumpSync,
+	plantNoLogReset, plantDoubleProposal, plantLostEvents, plantWatchOldStore, plantNoFlush, plantOldClocks, plantNoDumpSync, plantOldImage,
 }
 
 // faulty builds the planted defects of the log into a write.

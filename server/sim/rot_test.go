@@ -56,7 +56,7 @@ func (w *world) anyFile(m *member) string {
 		return ""
 	}
 	for _, n := range engines {
-		if n = path.Join(engineDir, n); path.Base(n) != "CURRENT" {
+		if n = path.Join(engineDir, n); path.Base(n) != "CURRENT" && path.Ext(n) != ".index" {
 			n = path.Join(n, "dump")
 		}
 		files = append(files, n)

@@ -193,7 +193,7 @@ func (r *process) installSnapshot(a *replica.Append) error {
 		return fmt.Errorf("install snapshot %d: it is not here", index)
 	}
 	delete(r.accepted, index)
-	machine, err := r.openMachine(imp.Engine)
+	machine, err := state.Open(r.stateOptions(imp.Engine))
 	if err != nil {
 		return fmt.Errorf("install snapshot %d: %w", index, err)
 	}

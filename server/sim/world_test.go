@@ -71,12 +71,13 @@ const (
 	flipsCount
 	detectedCount
 	undecidedCount
+	imagesCount
 	counts
 )
 
 var countNames = [counts]string{
 	"writes acknowledged", "unknown", "reads", "events watched", "crashes", "elections", "snapshots",
-	"member changes", "members lost", "compactions", "leases expired", "bits flipped", "of them detected", "histories undecided",
+	"member changes", "members lost", "compactions", "leases expired", "bits flipped", "of them detected", "histories undecided", "starts with an image",
 }
 
 func (s *stats) add(o stats) {

@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,11 @@ type Options struct {
 	Tokens *auth.Tokens
 	// Leases is told what happens to leases; nil for nobody.
 	Leases lease.Observer
+	// Image is what WriteImage wrote, maybe of this state; nil for none. Only
+	// Open reads it. OnImage, when set, is told why it was of no use, nil where
+	// the index of the keys came from it.
+	Image   io.Reader
+	OnImage func(error)
 }
 
 // Swept counts the compactions whose rows are all gone, and those rows.
@@ -51,6 +57,9 @@ type Machine struct {
 	// failed is set by the goroutine of Apply when the engine failed after
 	// something was staged in memory: nothing may be applied on top of that.
 	failed error
+	// imaged is the index that the newest known image is of; 0 for none. Owned by
+	// the goroutine of Apply.
+	imaged uint64
 }
 
 // published is the state beside keys and leases that readers see. Immutable.
@@ -67,13 +76,11 @@ func Open(o Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	kv, err := mvcc.Open(o.Engine, o.Group)
+	kv, imaged, err := openKeys(o, s)
 	if err != nil {
-		return nil, fmt.Errorf("open keys: %w", err)
+		return nil, err
 	}
-	if s.rev != 0 && kv.Rev() != s.rev {
-		return nil, fmt.Errorf("the state at index %d is at revision %d, its rows end at %d: %w", s.index, s.rev, kv.Rev(), engine.ErrCorrupt)
-	}
+	o.Image, o.OnImage = nil, nil
 	leases, err := lease.Open(o.Engine, o.Group)
 	if err != nil {
 		return nil, fmt.Errorf("open leases: %w", err)
@@ -91,7 +98,7 @@ func Open(o Options) (*Machine, error) {
 	if o.Tokens == nil {
 		o.Tokens = auth.NewTokens(auth.DefaultTokenTTL, time.Now)
 	}
-	m := &Machine{o: o, engine: o.Engine, group: o.Group, kv: kv, leases: leases, tokens: o.Tokens, batch: engine.NewBatch()}
+	m := &Machine{o: o, engine: o.Engine, group: o.Group, kv: kv, leases: leases, tokens: o.Tokens, batch: engine.NewBatch(), imaged: imaged}
 	m.published.Store(&published{index: s.index, term: s.term, cluster: &s.cluster, auth: users})
 	return m, nil
 }
