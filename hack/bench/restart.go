@@ -29,11 +29,7 @@ func restart(ctx context.Context, members []*member) ([]figure, error) {
 	}
 	stop(members)
 	for _, m := range members {
-		cmd := exec.Command(m.cmd.Path, m.cmd.Args[1:]...)
-		cmd.Env = m.cmd.Env
-		m.cmd, m.ended = cmd, make(chan struct{})
-		if err := m.run(m.dir + ".log"); err != nil {
-			close(m.ended)
+		if err := m.again(); err != nil {
 			return nil, err
 		}
 	}
@@ -52,6 +48,18 @@ func restart(ctx context.Context, members []*member) ([]figure, error) {
 		{"memory, loaded", before / 1e6, "MB"}, {"memory, restarted", after / 1e6, "MB"},
 		{"CPU time of a restart", cpu * 1000, "ms"},
 	}, nil
+}
+
+// again starts a member that has ended on its data.
+func (m *member) again() error {
+	cmd := exec.Command(m.cmd.Path, m.cmd.Args[1:]...)
+	cmd.Env = m.cmd.Env
+	m.cmd, m.ended = cmd, make(chan struct{})
+	err := m.run(m.dir + ".log")
+	if err != nil {
+		close(m.ended)
+	}
+	return err
 }
 
 // ticksPerSecond is the unit of times in /proc, the same on all of Linux's

@@ -26,6 +26,7 @@ var workloads = []workload{
 	{"watch", true, "watch --in-flight=16 --watchers=100 --streams=10"},
 	{"watch-1000", false, "watch --in-flight=16 --watchers=1000 --streams=100"},
 	{"restart-1m", false, "range --in-flight=1 --key-space=1000000 --range-size=1 --count=1"},
+	{"failover", false, "put --in-flight=1 --count=100"},
 	{"watch-lag", false, "watch-lag --in-flight=64 --connections=8 --behind=50000"},
 	{"watch-lag-500k", false, "watch-lag --in-flight=64 --connections=8 --behind=500000"},
 	{"lease-grant", false, "lease-grant --in-flight=64 --connections=8"},
@@ -34,6 +35,9 @@ var workloads = []workload{
 	{"lease-expiry-100k", false, "lease-expiry --leases=100000 --key-space=100000 --ttl=30"},
 	{"kubernetes", true, "kubernetes --in-flight=64 --connections=8"},
 }
+
+// replacesLeader tells whether the leader is ended behind the load.
+func replacesLeader(workload string) bool { return workload == "failover" }
 
 // restarts tells whether the members are restarted behind the load.
 func restarts(workload string) bool { return strings.HasPrefix(workload, "restart-") }

@@ -226,6 +226,9 @@ func (h *Host) Unreachable(id uint64) {
 	})
 }
 
+// HungUp takes the transport's word that a peer closed its connection.
+func (h *Host) HungUp(id uint64) { h.inbox.end(id) }
+
 // Unsent takes a forwarded proposal back that the transport could not send.
 func (h *Host) Unsent(m *raftpb.Message) {
 	h.inbox.do(func(r *replica.Replica) error {

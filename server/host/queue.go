@@ -55,6 +55,8 @@ type inbox struct {
 	// done are answers of the log and apply goroutines and reports about
 	// sending; never dropped.
 	done []func(*replica.Replica) error
+	// hungUp are the peers that closed their connection, after the messages.
+	hungUp []uint64
 }
 
 func (b *inbox) message(m *raftpb.Message) {
@@ -73,10 +75,17 @@ func (b *inbox) do(f func(*replica.Replica) error) {
 	signal(b.wake)
 }
 
-func (b *inbox) take() ([]*raftpb.Message, []func(*replica.Replica) error) {
+func (b *inbox) end(peer uint64) {
+	b.mu.Lock()
+	b.hungUp = append(b.hungUp, peer)
+	b.mu.Unlock()
+	signal(b.wake)
+}
+
+func (b *inbox) take() (messages []*raftpb.Message, done []func(*replica.Replica) error, hungUp []uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	m, d := b.messages, b.done
-	b.messages, b.done = nil, nil
-	return m, d
+	messages, done, hungUp = b.messages, b.done, b.hungUp
+	b.messages, b.done, b.hungUp = nil, nil, nil
+	return messages, done, hungUp
 }

@@ -104,7 +104,7 @@ func (h *Host) noteHeartbeat(beats *lateness) {
 }
 
 func (h *Host) takeInbox() error {
-	messages, done := h.inbox.take()
+	messages, done, hungUp := h.inbox.take()
 	for _, f := range done {
 		if err := f(h.replica); err != nil {
 			return err
@@ -113,6 +113,11 @@ func (h *Host) takeInbox() error {
 	for _, m := range messages {
 		if err := h.replica.Step(m); err != nil {
 			h.c.Logger.Debug("message not taken", "from", fmt.Sprintf("%x", m.GetFrom()), "type", m.GetType().String(), "error", err)
+		}
+	}
+	for _, peer := range hungUp {
+		if err := h.replica.HungUp(peer); err != nil {
+			return err
 		}
 	}
 	return nil

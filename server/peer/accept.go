@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -59,11 +60,11 @@ func (t *Transport) acceptStream(w http.ResponseWriter, r *http.Request, from ui
 		t.c.Logger.Warn("peer stream refused", "peer", fmt.Sprintf("%x", from), "error", err)
 		return
 	}
-	if !t.adopt(conn) {
+	if !t.adopt(conn, from) {
 		_ = conn.Close() // the transport is closed
 		return
 	}
-	defer t.release(conn)
+	defer t.streams.Done()
 	_, err = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + upgradeToken + "\r\n\r\n"))
 	if err == nil {
 		err = t.receive(conn, rw.Reader, from)
@@ -71,25 +72,35 @@ func (t *Transport) acceptStream(w http.ResponseWriter, r *http.Request, from ui
 	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 		t.c.Logger.Debug("peer stream ended", "peer", fmt.Sprintf("%x", from), "error", err)
 	}
+	hungUp := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	if last := t.release(conn, from); last && hungUp {
+		t.c.Handler.HungUp(from)
+	}
 }
 
-func (t *Transport) adopt(conn net.Conn) bool {
+func (t *Transport) adopt(conn net.Conn, from uint64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return false
 	}
-	t.accepted[conn] = struct{}{}
+	t.accepted[conn] = from
 	t.streams.Add(1)
 	return true
 }
 
-func (t *Transport) release(conn net.Conn) {
-	t.mu.Lock()
-	delete(t.accepted, conn)
-	t.mu.Unlock()
+// release forgets a stream, and tells whether it was the last one of its peer.
+func (t *Transport) release(conn net.Conn, from uint64) bool {
 	_ = conn.Close() // may be closed already
-	t.streams.Done()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.accepted, conn)
+	for _, other := range t.accepted {
+		if other == from {
+			return false
+		}
+	}
+	return !t.closed
 }
 
 // receive hands messages on until the stream fails, and answers signs of life.

@@ -59,6 +59,9 @@ type Handler interface {
 	Call(ctx context.Context, kind string, body []byte) ([]byte, error)
 	// Unreachable tells that messages to a peer were lost.
 	Unreachable(id uint64)
+	// HungUp tells that a peer, or its system when its process ended, closed the
+	// connection over which it sends, and that all that came over it was handed on.
+	HungUp(id uint64)
 	// Unsent gives back a forwarded proposal of which no byte was sent: raft does
 	// not send those anew.
 	Unsent(m *raftpb.Message)
@@ -110,8 +113,8 @@ type Transport struct {
 	mu sync.Mutex
 	// peers are the other members. Guarded by mu.
 	peers map[uint64]*sender
-	// accepted are the streams that others opened; closed by Close.
-	accepted map[net.Conn]struct{}
+	// accepted are the streams that others opened, and who; closed by Close.
+	accepted map[net.Conn]uint64
 	streams  sync.WaitGroup
 	closed   bool
 }
@@ -122,7 +125,7 @@ func New(c Config) *Transport {
 		c.Observer = unobserved{}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	t := &Transport{c: c, ctx: ctx, cancel: cancel, peers: map[uint64]*sender{}, accepted: map[net.Conn]struct{}{}}
+	t := &Transport{c: c, ctx: ctx, cancel: cancel, peers: map[uint64]*sender{}, accepted: map[net.Conn]uint64{}}
 	t.client = &http.Client{Transport: httpTransport(c.TLS, dialRolling)}
 	return t
 }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -33,6 +35,7 @@ type side struct {
 	removed        map[uint64]bool
 	removedByPeers bool
 	unsent         []*raftpb.Message
+	hungUp         []uint64
 }
 
 func (s *side) Receive(m *raftpb.Message) { s.received <- m }
@@ -53,6 +56,12 @@ func (s *side) Call(_ context.Context, kind string, body []byte) ([]byte, error)
 }
 
 func (s *side) Unreachable(uint64) {}
+
+func (s *side) HungUp(id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hungUp = append(s.hungUp, id)
+}
 
 func (s *side) Unsent(m *raftpb.Message) {
 	s.mu.Lock()
@@ -218,6 +227,37 @@ func TestStrangersAreRefused(t *testing.T) {
 	if !gone.Connected(2).IsZero() {
 		t.Fatal("a removed member is connected")
 	}
+}
+
+// A member hears of a peer that ended, once all that came from it was handed on;
+// not of one that only took another way.
+func TestAPeerHangsUp(t *testing.T) {
+	a, b := newSide(t, 1, 7), newSide(t, 2, 7)
+	heard := func() (n int) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.hungUp)
+	}
+	streams := func() []net.Conn {
+		b.Transport.mu.Lock()
+		defer b.Transport.mu.Unlock()
+		return slices.Collect(maps.Keys(b.accepted))
+	}
+	a.knows(b)
+	waitFor(t, "the connection", func() bool { return !a.Connected(2).IsZero() })
+	first := streams()[0]
+	a.SetPeers(map[uint64][]string{2: {strings.Replace(b.url, "127.0.0.1", "localhost", 1)}})
+	waitFor(t, "the second connection alone", func() bool { now := streams(); return len(now) == 1 && now[0] != first })
+	if n := heard(); n != 0 {
+		t.Fatalf("heard %d times that a peer hung up", n)
+	}
+	const last = 500
+	for i := range uint64(last) {
+		a.Send([]*raftpb.Message{heartbeat(1, 2, i+1)})
+	}
+	waitFor(t, "the last message", func() bool { return len(b.received) == last })
+	a.Close()
+	waitFor(t, "word of the end", func() bool { return heard() == 1 })
 }
 
 // A peer that comes back is connected to again, and what is sent then arrives.

@@ -17,6 +17,11 @@ import (
 // that knows the voters and has applied neither.
 func newReplica(t *testing.T, voters ...uint64) *Replica {
 	t.Helper()
+	return newReplicaWith(t, func(*Config) {}, voters...)
+}
+
+func newReplicaWith(t *testing.T, change func(*Config), voters ...uint64) *Replica {
+	t.Helper()
 	f := memdisk.New(1)
 	log, err := raftlog.Open(raftlog.Options{FS: f, Dir: "log", SegmentSizeBytes: 64 << 10})
 	if err != nil {
@@ -49,10 +54,12 @@ func newReplica(t *testing.T, voters ...uint64) *Replica {
 	}
 	var machine atomic.Pointer[state.Machine]
 	machine.Store(m)
-	r, err := New(Config{
+	c := Config{
 		ID: 1, ClusterID: 7, Group: group, Log: log.Group(group), Machine: &machine, Incarnation: 1,
 		ElectionTicks: 10, HeartbeatTicks: 1, Logger: slog.New(slog.DiscardHandler),
-	})
+	}
+	change(&c)
+	r, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,7 +73,9 @@ type Replica struct {
 	// unsent are proposals of which no byte left for the leader. They count as
 	// refused from the next tick on: the way to it is hardly open any sooner.
 	unsent []*raftpb.Entry
-	status atomic.Pointer[Status]
+	// standing is when this member stands for election, since its leader hung up.
+	standing standing
+	status   atomic.Pointer[Status]
 }
 
 // New starts raft over a recovered log and an opened state machine. A log that
@@ -127,6 +129,7 @@ func New(c Config) (*Replica, error) {
 		Reads:     NewReads(origin, applied),
 		id:        c.ID, group: c.Group, node: node, storage: st, logger: c.Logger,
 		clusterID: c.ClusterID,
+		standing:  standing{mayHurry: c.PreVote, giveUpAfter: c.ElectionTicks},
 	}
 	r.publishStatus()
 	return r, nil
@@ -184,6 +187,7 @@ func (a *Apply) Gate() <-chan struct{} {
 // Tick advances raft's clock by one tick.
 func (r *Replica) Tick() {
 	r.node.Tick()
+	r.standing.tick(r)
 	r.refused, r.unsent = append(r.refused, r.unsent...), nil
 	if r.Reads.tick() {
 		r.readIndex(true)

@@ -325,6 +325,7 @@ func (r *process) end() {
 	}
 	r.abandonTransfers()
 	r.w.lostProcess(r)
+	r.w.hungUp(r.m.id)
 }
 
 // stop ends the process in order, as node's Stop does, when the disk has nothing

@@ -48,6 +48,7 @@ var deeds = []deed{
 	{"one way", 3, oneWay},
 	{"mend", 4, func(w *world, r *process) { clear(w.net.cut) }},
 	{"pause", 3, func(w *world, r *process) { r.m.pausedUntil = w.now + w.about(1500*millisecond) }},
+	{"lost connection", 2, func(w *world, r *process) { r.hears(r.replica.Status().Leader) }},
 	{"transfer", 3, handOver},
 	{"members", 6, func(w *world, r *process) { w.changeMembers() }},
 	{"compact", 3, compact},

@@ -62,6 +62,22 @@ func (r *process) send(messages []*raftpb.Message) {
 	}
 }
 
+// hungUp tells most of the members that can hear it that a process ended.
+func (w *world) hungUp(id uint64) {
+	for _, m := range w.members {
+		if m.id != id && m.process != nil && w.connected(id, m.id) && w.chance(0.7) {
+			m.process.hears(id)
+		}
+	}
+}
+
+// hears takes the place of peer.Transport's word that a peer closed its connection.
+func (r *process) hears(id uint64) {
+	r.after(r.w.travelTime(), func() {
+		r.later(func(p *replica.Replica) error { return p.HungUp(id) })
+	})
+}
+
 // checkSent asserts invariant 3 for what a member tells its peers.
 func (r *process) checkSent(m *raftpb.Message) {
 	hard := &r.m.hard
