@@ -143,6 +143,8 @@ var creations = []createCase{
 	{"client TLS from nowhere", lines("tls: {client: {mode: Required}}"), lines("spec.tls.client", "tls.client.mode is Required but tls.client.source is not set; allowed is one of selfSigned and secretRef")},
 	{"peer TLS from nowhere", lines("tls: {peer: {mode: Permissive}}"), lines("tls.peer.mode is Permissive but tls.peer.source is not set")},
 	{"two sources", lines("tls: {peer: {mode: Required, source: {selfSigned: {}, secretRef: {name: a}}}}"), lines("a source is to have exactly one of selfSigned and secretRef")},
+	{"users", lines("auth: {rootCredentialsSecretRef: {name: a}}"), nil},
+	{"users without a password", lines("auth: {}"), lines("spec.auth.rootCredentialsSecretRef", "Required value")},
 	{"an empty source", lines("tls: {peer: {mode: Required, source: {}}}"), lines("a source is to have exactly one of selfSigned and secretRef")},
 	{"an unknown mode", lines("tls: {peer: {mode: Maybe, source: {selfSigned: {}}}}"), lines("tls.peer.mode", "Maybe")},
 	{"the operator's certificate beside its own authority", lines("tls: {client: {mode: Required, source: {selfSigned: {}}, operatorSecretRef: {name: b}}}"),

@@ -123,6 +123,14 @@ type MetaStoreClusterSpec struct {
 	// +optional
 	TLS *TLSSpec `json:"tls,omitempty"`
 
+	// Auth has members check users; left out, anybody who reaches a member may do
+	// everything. What the operator turned on it turns off again, with users and
+	// roles kept; what somebody else turned on stays. Without spec.tls.client
+	// passwords cross the network in the clear.
+	//
+	// +optional
+	Auth *AuthSpec `json:"auth,omitempty"`
+
 	// Update says how a change reaches the members that run.
 	//
 	// +optional

@@ -23,6 +23,9 @@ const (
 	ConditionTLSReady = "TLSReady"
 	// ConditionStorageHealthy is False while an alarm stands or a volume is full.
 	ConditionStorageHealthy = "StorageHealthy"
+	// ConditionAuthReady is True when members check users as spec.auth asks for and
+	// root has the Secret's password; absent where nobody asks for users.
+	ConditionAuthReady = "AuthReady"
 	// ConditionConfigValid is False when the spec asks for what cannot be, such as more cache than memory.
 	ConditionConfigValid = "ConfigValid"
 )
@@ -134,6 +137,11 @@ type MetaStoreClusterStatus struct {
 	//
 	// +optional
 	TLS *TLSStatus `json:"tls,omitempty"`
+
+	// Auth is absent where nobody asks for users.
+	//
+	// +optional
+	Auth *AuthStatus `json:"auth,omitempty"`
 
 	// +optional
 	// +listType=map

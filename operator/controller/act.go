@@ -99,6 +99,12 @@ func (r *Reconciler) changeMembers(ctx context.Context, o *observation, s plan.S
 		return err
 	case plan.UpdatePeerURL:
 		return o.access.UpdatePeerURL(ctx, o.voterEndpoints(), id, resources.PeerURL(o.cluster, s.Ordinal, s.PeerTLS))
+	case plan.EnableAuth:
+		return o.access.EnableAuth(ctx, o.voterEndpoints(), o.auth.wanted)
+	case plan.ChangePassword:
+		return o.access.ChangePassword(ctx, o.voterEndpoints(), o.auth.wanted)
+	case plan.DisableAuth:
+		return o.access.DisableAuth(ctx, o.voterEndpoints())
 	case plan.Promote:
 		return o.access.Promote(ctx, o.voterEndpoints(), id)
 	case plan.Remove:

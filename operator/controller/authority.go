@@ -41,7 +41,7 @@ func (r *Reconciler) ownAuthority(ctx context.Context, o *observation, e resourc
 	if t.authority == nil {
 		var ok bool
 		var err error
-		if t.authority, ok, err = r.ownSecret(ctx, o, resources.AuthorityName(o.cluster.Name)); !ok || err != nil {
+		if t.authority, ok, err = r.ownSecret(ctx, o, resources.AuthorityName(o.cluster.Name), &t.complaints); !ok || err != nil {
 			return pki.Pair{}, err
 		}
 	}

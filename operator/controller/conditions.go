@@ -41,6 +41,11 @@ func (o *observation) conditions(d plan.Decision, actErr error) []metav1.Conditi
 		meta.RemoveStatusCondition(&all, v1alpha1.ConditionTLSReady)
 	}
 	set(v1alpha1.ConditionStorageHealthy, o.storageHealthy())
+	if v, ok := o.authReady(); ok {
+		set(v1alpha1.ConditionAuthReady, v)
+	} else {
+		meta.RemoveStatusCondition(&all, v1alpha1.ConditionAuthReady)
+	}
 	set(v1alpha1.ConditionReady, o.ready(d, actErr, available, members, upToDate))
 	if stalled {
 		set(v1alpha1.ConditionStalled, yes(reason, message))

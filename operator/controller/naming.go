@@ -40,6 +40,9 @@ func secretsOf(c *v1alpha1.MetaStoreCluster) []string {
 			out = append(out, named(t.Client.OperatorSecretRef)...)
 		}
 	}
+	if a := c.Spec.Auth; a != nil {
+		out = append(out, resources.CredentialsName(c.Name), a.RootCredentialsSecretRef.Name)
+	}
 	for _, e := range bothEnds {
 		if source := sourceOf(c, e); source != nil {
 			out = append(out, named(source.SecretRef)...)
@@ -50,7 +53,7 @@ func secretsOf(c *v1alpha1.MetaStoreCluster) []string {
 
 // ownSecrets are those that the operator writes.
 func ownSecrets(c *v1alpha1.MetaStoreCluster) []string {
-	return []string{resources.CertificatesName(c.Name), resources.ClientSecretName(c.Name), resources.AuthorityName(c.Name)}
+	return []string{resources.CertificatesName(c.Name), resources.ClientSecretName(c.Name), resources.AuthorityName(c.Name), resources.CredentialsName(c.Name)}
 }
 
 func named(ref *v1alpha1.SecretRef) []string {

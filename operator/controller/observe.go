@@ -39,6 +39,7 @@ type observation struct {
 	// invalid is why the spec cannot be carried out; nil when it can.
 	invalid error
 	tls     tlsFacts
+	auth    authFacts
 	// modes are the TLS modes that the pod template is to have now.
 	modes v1alpha1.TLSModes
 	// wanted are the objects that are missing or differ, as they should be, by
@@ -68,12 +69,16 @@ func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.MetaStoreClu
 	if err := r.observeTLS(ctx, o); err != nil {
 		return nil, err
 	}
-	config, err := o.tls.clientConfig()
-	if err != nil {
-		return nil, fmt.Errorf("read the certificates for members: %w", err)
+	if err := r.observeAuth(ctx, o); err != nil {
+		return nil, err
 	}
-	o.access = r.Members(cluster, member.Credentials{TLS: config})
+	credentials, err := o.credentials()
+	if err != nil {
+		return nil, err
+	}
+	o.access = r.Members(cluster, credentials)
 	o.view = o.access.Look(ctx, o.endpoints())
+	r.keepPassword(o)
 	if err := r.makeWorld(ctx, o); err != nil {
 		return nil, err
 	}

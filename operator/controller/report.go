@@ -62,6 +62,7 @@ func (o *observation) newStatus(d plan.Decision, actErr error) v1alpha1.MetaStor
 		Operation:          o.operationStatus(d),
 		Recovery:           o.recoveryStatus(),
 		TLS:                o.tlsStatus(),
+		Auth:               o.authStatus(),
 		Alarms:             o.alarmStatuses(),
 	}
 	if o.invalid == nil {

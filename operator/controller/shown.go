@@ -18,7 +18,7 @@ func (r *Reconciler) observeShown(ctx context.Context, o *observation) error {
 	if !o.uses(resources.EndClient) {
 		return nil
 	}
-	s, ok, err := r.ownSecret(ctx, o, resources.ClientSecretName(o.cluster.Name))
+	s, ok, err := r.ownSecret(ctx, o, resources.ClientSecretName(o.cluster.Name), &o.tls.complaints)
 	if !ok || err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (r *Reconciler) observeShown(ctx context.Context, o *observation) error {
 // before while it is no good.
 func (r *Reconciler) givenToOperator(ctx context.Context, o *observation, have pki.Pair) (pki.Pair, error) {
 	const field = "spec.tls.client.operatorSecretRef"
-	s, err := r.given(ctx, o, o.cluster.Spec.TLS.Client.OperatorSecretRef, field)
+	s, err := r.given(ctx, o, o.cluster.Spec.TLS.Client.OperatorSecretRef, field, &o.tls.complaints)
 	if s == nil || err != nil {
 		return have, err
 	}

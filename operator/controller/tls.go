@@ -41,8 +41,7 @@ type tlsFacts struct {
 	shown pki.Pair
 	// differ says that what members mount is to be written.
 	differ bool
-	// trouble is the first sentence about what is wrong; empty when nothing is.
-	trouble string
+	complaints
 }
 
 // wantsTLS says whether there is anything to look at: clusters without TLS cost
@@ -93,7 +92,7 @@ func (r *Reconciler) observeTLS(ctx context.Context, o *observation) error {
 	t := &o.tls
 	var ok bool
 	var err error
-	if t.published, ok, err = r.ownSecret(ctx, o, resources.CertificatesName(o.cluster.Name)); !ok || err != nil {
+	if t.published, ok, err = r.ownSecret(ctx, o, resources.CertificatesName(o.cluster.Name), &t.complaints); !ok || err != nil {
 		return err
 	}
 	for _, e := range bothEnds {
@@ -136,7 +135,7 @@ func (r *Reconciler) secret(ctx context.Context, o *observation, name string) (*
 // ownSecret is a Secret that the operator writes; nil when there is none yet. ok
 // is false, with a complaint, when somebody else's has its name: taken over, that
 // one would be deleted together with the cluster.
-func (r *Reconciler) ownSecret(ctx context.Context, o *observation, name string) (s *corev1.Secret, ok bool, err error) {
+func (r *Reconciler) ownSecret(ctx context.Context, o *observation, name string, to *complaints) (s *corev1.Secret, ok bool, err error) {
 	s, err = r.secret(ctx, o, name)
 	if s == nil || err != nil {
 		return nil, err == nil, err
@@ -145,7 +144,7 @@ func (r *Reconciler) ownSecret(ctx context.Context, o *observation, name string)
 	if owner != nil && owner.UID == o.cluster.UID || owner == nil && s.Labels[labelManagedBy] == resources.FieldManager {
 		return s, true, nil
 	}
-	o.tls.complain("Secret %s exists and is not the operator's, which needs that name for this cluster; keep what is in it under another name, and delete it", name)
+	to.complain("Secret %s exists and is not the operator's, which needs that name for this cluster; keep what is in it under another name, and delete it", name)
 	return nil, false, nil
 }
 
@@ -184,10 +183,12 @@ func versionOf(s *corev1.Secret) string {
 // wantSecret notes a Secret that is to be written.
 func (o *observation) wantSecret(s *corev1.Secret) { o.wantObject("Secret/"+s.Name, s) }
 
-// complain keeps the first sentence about what is wrong.
-func (t *tlsFacts) complain(format string, args ...any) {
-	if t.trouble == "" {
-		t.trouble = fmt.Sprintf(format, args...)
+// complaints hold the first sentence about what is wrong; empty when nothing is.
+type complaints struct{ trouble string }
+
+func (c *complaints) complain(format string, args ...any) {
+	if c.trouble == "" {
+		c.trouble = fmt.Sprintf(format, args...)
 	}
 }
 
@@ -214,7 +215,7 @@ func (r *Reconciler) observeSource(ctx context.Context, o *observation, e resour
 		return r.selfSigned(ctx, o, e)
 	case source.SecretRef != nil:
 		field := fmt.Sprintf("spec.tls.%s.source.secretRef", e)
-		given, err := r.given(ctx, o, source.SecretRef, field)
+		given, err := r.given(ctx, o, source.SecretRef, field, &o.tls.complaints)
 		if given == nil || err != nil {
 			return nil, err
 		}
@@ -224,16 +225,16 @@ func (r *Reconciler) observeSource(ctx context.Context, o *observation, e resour
 }
 
 // given is a Secret that the user names.
-func (r *Reconciler) given(ctx context.Context, o *observation, ref *v1alpha1.SecretRef, field string) (*corev1.Secret, error) {
+func (r *Reconciler) given(ctx context.Context, o *observation, ref *v1alpha1.SecretRef, field string, to *complaints) (*corev1.Secret, error) {
 	s, err := r.secret(ctx, o, ref.Name)
 	switch {
 	case err != nil:
 		return nil, err
 	case s == nil:
-		o.tls.complain("%s names Secret %s, which does not exist; make it, or name another", field, ref.Name)
+		to.complain("%s names Secret %s, which does not exist; make it, or name another", field, ref.Name)
 		return nil, nil
 	case slices.Contains(ownSecrets(o.cluster), ref.Name):
-		o.tls.complain("%s names Secret %s, which the operator writes itself; name another", field, ref.Name)
+		to.complain("%s names Secret %s, which the operator writes itself; name another", field, ref.Name)
 		return nil, nil
 	}
 	return s, nil

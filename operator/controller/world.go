@@ -25,7 +25,7 @@ func (r *Reconciler) makeWorld(ctx context.Context, o *observation) error {
 	c := o.cluster
 	o.world = plan.World{
 		Now: o.now, Limits: r.Limits, Deleting: c.DeletionTimestamp != nil,
-		TLS:  o.planTLS(),
+		TLS: o.planTLS(), Auth: o.planAuth(),
 		Spec: specFacts(&o.size.Spec),
 		Pods: map[int]plan.Pod{}, Volumes: map[int]plan.Volume{},
 		ListKnown: o.view.ListErr == nil && len(o.view.Members) > 0,

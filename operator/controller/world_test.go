@@ -158,7 +158,10 @@ func (f *fixture) reconciler(c client.Client, live client.Reader, access member.
 	limits.PeerURLPause = 100 * time.Millisecond
 	return &Reconciler{
 		Client: c, Live: live, Events: f.events, ServerImage: "registry.test/metastore:1", Limits: limits, Now: time.Now,
-		Members:      func(*v1alpha1.MetaStoreCluster, member.Credentials) member.Access { return access },
+		Members: func(_ *v1alpha1.MetaStoreCluster, c member.Credentials) member.Access {
+			f.fake.SignIn(c.Root)
+			return access
+		},
 		Certificates: pki.Lifetimes{Authority: 1000 * time.Hour, Certificate: 90 * time.Hour, Spread: 300 * time.Millisecond},
 		Pace: Pace{
 			Step: 10 * time.Millisecond, Busy: 100 * time.Millisecond, Steady: time.Second,

@@ -33,6 +33,7 @@ type Options struct {
 type Etcd struct {
 	options     Options
 	credentials Credentials
+	sessions    *sessions
 }
 
 var _ Access = (*Etcd)(nil)
@@ -45,28 +46,54 @@ func NewEtcd(o Options) *Etcd {
 	if o.ChangeTimeout == 0 {
 		o.ChangeTimeout = 5 * time.Second
 	}
-	return &Etcd{options: o}
+	return &Etcd{options: o, sessions: &sessions{all: map[string]session{}}}
 }
 
 // With returns the access to members that ask for credentials.
-func (e *Etcd) With(c Credentials) *Etcd { return &Etcd{options: e.options, credentials: c} }
+func (e *Etcd) With(c Credentials) *Etcd {
+	return &Etcd{options: e.options, credentials: c, sessions: e.sessions}
+}
 
 // Look implements Access.
 func (e *Etcd) Look(ctx context.Context, endpoints []string) View {
 	ctx, cancel := context.WithTimeout(ctx, e.options.LookTimeout)
 	defer cancel()
+	now := e.sessions.of(e.credentials)
+	if !slices.Contains(e.credentials.Root, now.password) {
+		now = session{}
+	}
+	answers := e.askAll(now.with(ctx), endpoints)
+	users, asked := authOf(answers)
+	good := now.token != "" && !asked
+	if users.Enabled && !good && len(e.credentials.Root) > 0 {
+		next := e.login(ctx, loginPoints(endpoints, answers))
+		if good = next.token != ""; good {
+			now, answers = next, e.askAll(next.with(ctx), endpoints)
+		}
+	}
+	e.sessions.keep(e.credentials, now)
+	v := merge(endpoints, answers)
+	if v.Auth = users; users.Enabled && good {
+		v.Auth.Password = now.password
+	}
+	return v
+}
+
+func (e *Etcd) askAll(ctx context.Context, endpoints []string) []answer {
 	answers := make([]answer, len(endpoints))
 	var wg sync.WaitGroup
 	for i, endpoint := range endpoints {
 		wg.Go(func() { answers[i] = e.ask(ctx, endpoint) })
 	}
 	wg.Wait()
-	return merge(endpoints, answers)
+	return answers
 }
 
-// answer is what one endpoint said; the two halves fail independently, since a
-// learner serves its status but no list.
+// answer is what one endpoint said; its parts fail independently, since a learner
+// serves its status but no list.
 type answer struct {
+	auth      bool
+	authErr   error
 	status    Status
 	statusErr error
 	members   []Member
@@ -76,13 +103,14 @@ type answer struct {
 func (e *Etcd) ask(ctx context.Context, endpoint string) answer {
 	c, err := e.dial(ctx, endpoint)
 	if err != nil {
-		return answer{statusErr: err, listErr: err}
+		return answer{statusErr: err, listErr: err, authErr: err}
 	}
 	defer c.Close()
 	var a answer
 	var wg sync.WaitGroup
 	wg.Go(func() { a.status, a.statusErr = status(ctx, c) })
 	wg.Go(func() { a.members, a.listErr = list(ctx, c) })
+	wg.Go(func() { a.auth, a.authErr = authStatus(ctx, c) })
 	wg.Wait()
 	return a
 }
@@ -191,7 +219,7 @@ func (e *Etcd) change(ctx context.Context, endpoints []string, fn func(context.C
 		return err
 	}
 	defer c.Close()
-	return translate(fn(ctx, c))
+	return translate(fn(e.sessions.of(e.credentials).with(ctx), c))
 }
 
 func (e *Etcd) dial(ctx context.Context, endpoints ...string) (*clientv3.Client, error) {

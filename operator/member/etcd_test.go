@@ -61,13 +61,23 @@ func (s *server) MemberRemove(context.Context, *pb.MemberRemoveRequest) (*pb.Mem
 
 func serve(t *testing.T, s *server) string {
 	t.Helper()
+	return serveWith(t, s, grpc.NewServer())
+}
+
+func serveWith(t *testing.T, s interface {
+	pb.ClusterServer
+	pb.MaintenanceServer
+}, g *grpc.Server) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := grpc.NewServer()
 	pb.RegisterClusterServer(g, s)
 	pb.RegisterMaintenanceServer(g, s)
+	if a, ok := s.(pb.AuthServer); ok {
+		pb.RegisterAuthServer(g, a)
+	}
 	go func() { _ = g.Serve(l) }()
 	t.Cleanup(g.Stop)
 	return "http://" + l.Addr().String()

@@ -35,6 +35,7 @@ type Fake struct {
 	lagging map[string]bool
 	space   space
 	fail    func(call string) error
+	users   fakeUsers
 	changes []string
 	ports   map[string]peerPort
 	cutOff  []string
@@ -205,13 +206,13 @@ func (f *Fake) Look(_ context.Context, endpoints []string) View {
 	}
 	if len(v.Status) == 0 || !f.quorum() {
 		v.ListErr = errors.New("no member confirmed the membership list with a quorum")
-		return v
+		return f.guard(v, endpoints)
 	}
 	for _, m := range f.members {
 		v.Members = append(v.Members, *m)
 	}
 	slices.SortFunc(v.Members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
-	return v
+	return f.guard(v, endpoints)
 }
 
 // AddLearner implements Access.

@@ -5,7 +5,8 @@
 // It promises that no call outlives the time that its Options give it, that one
 // Look costs one timeout however many members are dead, and that a membership
 // list is either linearizable or absent: a list that a cut-off member remembers
-// never reaches the planner. It keeps no state between calls.
+// never reaches the planner. It keeps no state between calls but the tokens that
+// members gave it for a password.
 //
 // The controller calls it; the planner sees only values made from its answers.
 package member
@@ -94,6 +95,7 @@ type View struct {
 	Status map[string]Status
 	// Errs has an entry for each endpoint that did not.
 	Errs map[string]error
+	Auth Auth
 }
 
 // Credentials are what members ask of the operator. The zero value is for those
@@ -101,6 +103,10 @@ type View struct {
 type Credentials struct {
 	// TLS is used for https endpoints; nil for the system's authorities.
 	TLS *tls.Config
+	// Cluster tells the cluster from all others, ever.
+	Cluster string
+	// Root are the passwords that the user root may have, the likeliest first.
+	Root []string
 }
 
 // Alarms are those that any answering member knows, sorted.
@@ -130,6 +136,7 @@ func (v View) Revision() int64 {
 // may run concurrently. Endpoints are client URLs; a call that changes the
 // cluster goes to one of them, and the first that accepts it is enough.
 type Access interface {
+	Users
 	// Look asks every endpoint at once.
 	Look(ctx context.Context, endpoints []string) View
 	// AddLearner returns when the change is committed.

@@ -37,6 +37,11 @@ const (
 	Promote Action = "Promote"
 	// UpdatePeerURL changes the scheme of a member's peer URL to Step.PeerTLS.
 	UpdatePeerURL Action = "UpdatePeerURL"
+	// EnableAuth has members check users, DisableAuth ends that, and ChangePassword
+	// gives root the wanted password.
+	EnableAuth     Action = "EnableAuth"
+	DisableAuth    Action = "DisableAuth"
+	ChangePassword Action = "ChangePassword"
 	// Remove takes a member out of the cluster.
 	Remove Action = "Remove"
 	// MoveLeader hands the leadership to Step.Member.
@@ -177,6 +182,8 @@ const (
 	ReasonMemberUnhealthy = "MemberUnhealthy"
 	ReasonCertificates    = "CertificatesMissing"
 	ReasonPeerTLSNeeded   = "PeerTLSNeeded"
+	ReasonCredentials     = "CredentialsMissing"
+	ReasonRefused         = "CredentialsRefused"
 )
 
 // The server's exit codes that say what is wrong with its data.

@@ -62,6 +62,9 @@ func (w *World) createSet() *Decision {
 	if d := w.awaitCertificates(); d != nil {
 		return d
 	}
+	if d := w.awaitCredentials(); d != nil {
+		return d
+	}
 	if d := w.heirsNeedTLS(); d != nil {
 		return d
 	}

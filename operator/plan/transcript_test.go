@@ -88,6 +88,7 @@ var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 //	repair [manual] [grace=10s] [replace-lost] [recover]
 //	confirmed | recovery ordinal=2 word=w | forcing w
 //	tls client=Required peer=Required [client-certs] [peer-certs] | tls-trouble why
+//	auth [wanted] [ready] [kept] [known] [enabled] [accepted] [current] | auth-trouble reason why
 //	objects Service/x Service/y | settings-differ | deleting | new | blind | invalid why
 //	waited TYPE ordinal=1 reason=PodMissing since=30s
 //	2: pod=ready|starting|crash|pending ... vol=10 ... member=a2 ...
@@ -202,6 +203,13 @@ func (f fields) into(w *World) error {
 		w.SettingsDiffer = true
 	case "tls":
 		w.TLS = TLS{Wanted: f.modes(), Client: f.has("client-certs"), Peer: f.has("peer-certs")}
+	case "auth":
+		w.Auth = Auth{
+			Wanted: f.has("wanted"), Ready: f.has("ready"), Kept: f.has("kept"), Known: f.has("known"), Enabled: f.has("enabled"),
+			Accepted: f.has("accepted"), Current: f.has("current"),
+		}
+	case "auth-trouble":
+		w.Auth.Reason, w.Auth.Trouble = f.rest[0], strings.Join(f.rest[1:], " ")
 	case "tls-trouble":
 		w.TLS.Trouble = strings.Join(f.rest, " ")
 	case "invalid":

@@ -22,6 +22,7 @@ type World struct {
 	Now    time.Time
 	Spec   Spec
 	TLS    TLS
+	Auth   Auth
 	Limits Limits
 	// Invalid is why the spec cannot be carried out, in one sentence; empty when
 	// it can. Settings and templates are then left as they are.

@@ -33,6 +33,10 @@ func ClientSecretName(cluster string) string { return cluster + "-client-tls" }
 // AuthorityName is the Secret with the keys of the operator's own authorities.
 func AuthorityName(cluster string) string { return cluster + "-ca" }
 
+// CredentialsName is the Secret in which the operator keeps root's password, as
+// members know it.
+func CredentialsName(cluster string) string { return cluster + "-auth" }
+
 // BudgetName is the PodDisruptionBudget.
 func BudgetName(cluster string) string { return cluster }
 
