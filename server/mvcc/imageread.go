@@ -86,6 +86,9 @@ type imageReader struct {
 	block  []byte
 	// key is the last one.
 	key []byte
+	// links are the keys of the block: put into the hash table in one go, they do
+	// not wait for the memory one after the other.
+	links []hashed
 	// older are the older revisions of a key, the newest first.
 	older []stamp
 }
@@ -136,8 +139,22 @@ func (r *imageReader) readBlock() (done bool, err error) {
 			return false, fmt.Errorf("%w: key %d does not decode", ErrImageDamaged, r.keys)
 		}
 	}
+	r.link()
 	r.offset += blockHeaderBytes + int64(size)
 	return false, nil
+}
+
+// hashed is a record and its key's hash.
+type hashed struct {
+	id   uint32
+	hash uint64
+}
+
+func (r *imageReader) link() {
+	for _, l := range r.links {
+		r.index.link(l.id, r.index.record(l.id), l.hash)
+	}
+	r.links = r.links[:0]
 }
 
 func (r *imageReader) end(sum uint32) error {
@@ -188,7 +205,7 @@ func (r *imageReader) readKey(d *imageDecoder, first bool) bool {
 	rec := r.index.record(id)
 	rec.created, rec.version = created, version
 	r.index.keys.fillOlder(rec, r.older)
-	r.index.link(id, rec, r.index.hash(r.key))
+	r.links = append(r.links, hashed{id, r.index.hash(r.key)})
 	r.index.setLease(id, 0, lease)
 	r.build.add(id, !at.dead)
 	r.keys++

@@ -85,10 +85,18 @@ type decoder struct {
 	payload []byte
 }
 
-// decodeDump checks a dump of size bytes and calls fn for each row in order.
-// The slices are valid only during the call. An error that wraps
-// engine.ErrCorrupt names the offset.
-func decodeDump(r io.Reader, size int64, fn func(s engine.Space, key, value []byte)) error {
+// dumpRow is a row of a dump and where it lies: at in block, a payload, whose
+// memory is the caller's to keep. Rows are in a heap's form there.
+type dumpRow struct {
+	space      engine.Space
+	block      []byte
+	at         int
+	key, value []byte
+}
+
+// decodeDump checks a dump of size bytes and calls fn for each row in order. An
+// error that wraps engine.ErrCorrupt names the offset.
+func decodeDump(r io.Reader, size int64, fn func(dumpRow)) error {
 	d := &decoder{r: r, remaining: size}
 	if err := d.header(); err != nil {
 		return err
@@ -137,7 +145,7 @@ func (d *decoder) header() error {
 	return nil
 }
 
-func (d *decoder) block(fn func(s engine.Space, key, value []byte)) (done bool, err error) {
+func (d *decoder) block(fn func(dumpRow)) (done bool, err error) {
 	start := d.offset
 	var h [blockHeaderBytes]byte
 	if err := d.read(h[:], "block header"); err != nil {
@@ -147,10 +155,7 @@ func (d *decoder) block(fn func(s engine.Space, key, value []byte)) (done bool, 
 	if int64(size) > d.remaining {
 		return false, corrupt(start, "a block of %d bytes, only %d follow", size, d.remaining)
 	}
-	if uint64(cap(d.payload)) < uint64(size) {
-		d.payload = make([]byte, size)
-	}
-	d.payload = d.payload[:size]
+	d.payload = make([]byte, size)
 	if err := d.read(d.payload, "block"); err != nil {
 		return false, err
 	}
@@ -169,7 +174,7 @@ func (d *decoder) block(fn func(s engine.Space, key, value []byte)) (done bool, 
 	return false, corrupt(start, "unknown block kind %d", h[0])
 }
 
-func (d *decoder) rowsBlock(start int64, s engine.Space, rows uint32, fn func(s engine.Space, key, value []byte)) error {
+func (d *decoder) rowsBlock(start int64, s engine.Space, rows uint32, fn func(dumpRow)) error {
 	if s >= engine.SpaceCount || s < d.space {
 		return corrupt(start, "space %d after space %d", s, d.space)
 	}
@@ -180,13 +185,13 @@ func (d *decoder) rowsBlock(start int64, s engine.Space, rows uint32, fn func(s 
 	for range rows {
 		key, value, n := cutRow(rest)
 		at := start + blockHeaderBytes + int64(len(d.payload)-len(rest))
-		if n == 0 {
+		if n == 0 || n != rowLen(len(key), len(value)) {
 			return corrupt(at, "a row does not fit its block")
 		}
 		if d.last != nil && string(key) <= string(d.last) {
 			return corrupt(at, "keys do not ascend")
 		}
-		fn(s, key, value)
+		fn(dumpRow{s, d.payload, len(d.payload) - len(rest), key, value})
 		d.last = append(d.last[:0], key...)
 		if d.last == nil {
 			d.last = []byte{}

@@ -246,7 +246,7 @@ func FuzzDump(f *testing.F) {
 	f.Add(good[:headerBytes])
 	f.Add(newerHeader())
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_ = decodeDump(bytes.NewReader(b), int64(len(b)), func(engine.Space, []byte, []byte) {})
+		_ = decodeDump(bytes.NewReader(b), int64(len(b)), func(dumpRow) {})
 	})
 }
 
@@ -263,12 +263,12 @@ func FuzzDumpBlock(f *testing.F) {
 		trailer = binary.LittleEndian.AppendUint32(trailer, addCRC(0, blockSum))
 		file, _ = appendBlock(file, kindTrailer, 0, 0, trailer)
 		last, total := "", 0
-		err := decodeDump(bytes.NewReader(file), int64(len(file)), func(s engine.Space, key, value []byte) {
-			if total > 0 && string(key) <= last {
-				t.Fatalf("key %q after %q", key, last)
+		err := decodeDump(bytes.NewReader(file), int64(len(file)), func(r dumpRow) {
+			if total > 0 && string(r.key) <= last {
+				t.Fatalf("key %q after %q", r.key, last)
 			}
-			last = string(key)
-			total += len(key) + len(value)
+			last = string(r.key)
+			total += len(r.key) + len(r.value)
 		})
 		if err == nil && total > len(payload) {
 			t.Fatalf("%d bytes of rows in a payload of %d", total, len(payload))

@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -186,9 +185,14 @@ func (e *memory) read(f disk.File) error {
 	if err != nil {
 		return err
 	}
-	r := bufio.NewReaderSize(io.NewSectionReader(f, 0, size), int(min(size, writeBytes)))
 	w := e.begin()
-	return decodeDump(r, size, func(s engine.Space, key, value []byte) {
-		e.spaces[s].put(w, key, value)
+	var block []byte
+	var number uint32
+	return decodeDump(io.NewSectionReader(f, 0, size), size, func(r dumpRow) {
+		s := e.spaces[r.space]
+		if len(block) == 0 || &block[0] != &r.block[0] {
+			block, number = r.block, s.heap.adopt(r.block)
+		}
+		s.load(w, place{number, uint32(r.at)}, r.key, r.value)
 	})
 }

@@ -28,7 +28,7 @@ func FuzzDumpDamage(f *testing.F) {
 			bad[at+i] ^= byte(xor >> (8 * i))
 		}
 		bad = bad[:len(bad)-int(cut)%len(bad)]
-		err := decodeDump(bytes.NewReader(bad), int64(len(bad)), func(engine.Space, []byte, []byte) {})
+		err := decodeDump(bytes.NewReader(bad), int64(len(bad)), func(dumpRow) {})
 		if bytes.Equal(bad, good) {
 			if err != nil {
 				t.Fatalf("the whole dump: %v", err)

@@ -72,9 +72,10 @@ func (h *heap) nextBytes() int {
 	return int(min(max(h.bytes, firstChunkBytes), chunkBytes))
 }
 
-func (h *heap) add(size int) uint32 {
-	h.bytes += int64(size)
-	c := chunk{data: make([]byte, size)}
+func (h *heap) add(size int) uint32 { return h.take(chunk{data: make([]byte, size)}) }
+
+func (h *heap) take(c chunk) uint32 {
+	h.bytes += int64(len(c.data))
 	if n := len(h.spare); n > 0 {
 		number := h.spare[n-1]
 		h.spare = h.spare[:n-1]
@@ -83,6 +84,15 @@ func (h *heap) add(size int) uint32 {
 	}
 	h.chunks = append(h.chunks, c)
 	return uint32(len(h.chunks) - 1)
+}
+
+// adopt takes over a block of rows as a chunk.
+func (h *heap) adopt(rows []byte) uint32 {
+	number := h.take(chunk{data: rows, used: len(rows), live: len(rows)})
+	if len(h.chunks) == 1 {
+		h.open = number // full as it is
+	}
+	return number
 }
 
 // drop gives up a row.

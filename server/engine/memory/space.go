@@ -76,6 +76,15 @@ func (s *space) put(w *write, key, value []byte) {
 	}
 }
 
+// load adds a row whose bytes are in the heap already. Keys come in ascending order.
+func (s *space) load(w *write, p place, key, value []byte) {
+	s.liveRows++
+	s.liveBytes += int64(len(key) + len(value))
+	if r := (row{p, w.seq}); !s.tree.append(key, r) {
+		s.tree.insert(key, r)
+	}
+}
+
 // remove deletes a key.
 func (s *space) remove(w *write, key []byte) {
 	old := s.tree.get(key)
