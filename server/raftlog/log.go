@@ -18,7 +18,7 @@ import (
 
 const (
 	defaultSegmentSizeBytes = 64 << 20
-	defaultCacheBytes       = 32 << 20
+	defaultCacheBytes       = 8 << 20
 	minSegmentSizeBytes     = 4 << 10
 	// maxIdleBufferBytes is what is kept of the encoding buffer between appends.
 	maxIdleBufferBytes = 4 << 20
@@ -31,7 +31,7 @@ type Options struct {
 	FS               disk.FS
 	Dir              string       // the log's own folder, made when missing
 	SegmentSizeBytes int64        // 0: 64 MiB; at least 4 KiB
-	CacheBytes       int64        // newest entries held in memory, a group; 0: 32 MiB
+	CacheBytes       int64        // newest entries held in memory, a group; 0: 8 MiB
 	Logger           *slog.Logger // nil: silent
 	Rand             io.Reader    // gives the salt of a new log; nil: crypto/rand
 	Observer         Observer     // nil: nobody
