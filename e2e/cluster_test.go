@@ -22,7 +22,7 @@ type cluster struct {
 }
 
 // createCluster applies what a user would write for a small cluster.
-func createCluster(ctx context.Context, namespace, name string, engine v1alpha1.Engine, replicas int32) *cluster {
+func createCluster(ctx context.Context, namespace, name string, engine v1alpha1.Engine, replicas int32, edits ...func(*v1alpha1.MetaStoreCluster)) *cluster {
 	GinkgoHelper()
 	object := &v1alpha1.MetaStoreCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -34,6 +34,9 @@ func createCluster(ctx context.Context, namespace, name string, engine v1alpha1.
 				Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("512Mi")},
 			},
 		},
+	}
+	for _, edit := range edits {
+		edit(object)
 	}
 	Expect(env.client.Create(ctx, object)).To(Succeed())
 	return &cluster{env: env, key: client.ObjectKeyFromObject(object)}

@@ -26,8 +26,8 @@ import (
 // environment is the Kubernetes that the suite runs against. It is read from
 // KUBECONFIG, KUBECTL, SERVER_IMAGE, OPERATOR_IMAGE, REACH (direct: addresses
 // of pods and services can be dialled; forward: only through the API server),
-// NODE_SH (takes start|stop NODE; empty where nodes are not ours to stop) and
-// E2E_LOGS (a folder for what failed specs leave).
+// NODE_SH (takes start|stop NODE and exec NODE COMMAND; empty where nodes are not
+// ours) and E2E_LOGS (a folder for what failed specs leave).
 type environment struct {
 	config    *rest.Config
 	client    client.Client

@@ -28,7 +28,11 @@ var _ = Describe("a cluster of three members", func() {
 
 			BeforeAll(func(ctx context.Context) {
 				namespace = env.namespace(ctx)
-				c = createCluster(ctx, namespace, "store", engine, replicas)
+				c = createCluster(ctx, namespace, "store", engine, replicas, lossy, func(object *v1alpha1.MetaStoreCluster) {
+					if engine == v1alpha1.EngineMemory {
+						object.Spec.DeletionPolicy = v1alpha1.DeletionDelete
+					}
+				})
 			})
 			JustAfterEach(func(ctx context.Context) { env.collectOnFailure(ctx, namespace) })
 
@@ -84,17 +88,30 @@ var _ = Describe("a cluster of three members", func() {
 				c.expectSameData(ctx, replicas)
 			}, NodeTimeout(10*time.Minute))
 
-			It("leaves its volumes, and only them, when it is deleted", func(ctx context.Context) {
-				object, err := c.get(ctx)
-				Expect(err).NotTo(HaveOccurred())
-				Expect(env.client.Delete(ctx, object)).To(Succeed())
-				Eventually(leftovers).WithContext(ctx).WithArguments(namespace).WithTimeout(readyTimeout).Should(BeEmpty())
-				var claims corev1.PersistentVolumeClaimList
-				Expect(env.client.List(ctx, &claims, client.InNamespace(namespace))).To(Succeed())
-				Expect(claims.Items).To(HaveLen(replicas))
-				for _, claim := range claims.Items {
-					Expect(claim.DeletionTimestamp).To(BeNil(), "volume claim %s", claim.Name)
-				}
+			if engine == v1alpha1.EngineRocksDB {
+				It("has a member whose data are corrupt replaced, and clients do not see it", func(ctx context.Context) {
+					env.needsNodes()
+					c.expectCorruptReplaced(ctx, 1, replicas)
+				}, NodeTimeout(readyTimeout))
+
+				It("takes writes again after history has filled its quota", func(ctx context.Context) {
+					c.expectSpaceFreed(ctx, replicas)
+				}, NodeTimeout(readyTimeout))
+
+				It("leaves its volumes, and only them, when it is deleted", func(ctx context.Context) {
+					c.remove(ctx)
+					Expect(c.claims(ctx)).To(HaveLen(replicas))
+				}, NodeTimeout(readyTimeout))
+				return
+			}
+
+			It("stands still while it is paused, sleeps, and wakes with its data", func(ctx context.Context) {
+				c.expectSleepAndWake(ctx, replicas)
+			}, NodeTimeout(readyTimeout))
+
+			It("takes its volumes along when it is deleted, as its policy says", func(ctx context.Context) {
+				c.remove(ctx)
+				Eventually(c.claims).WithContext(ctx).WithTimeout(readyTimeout).Should(BeEmpty())
 			}, NodeTimeout(readyTimeout))
 		})
 	}

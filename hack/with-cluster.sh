@@ -12,7 +12,7 @@
 # COMMAND finds in its environment:
 #   KUBECONFIG, KUBECTL, ETCDCTL
 #   REACH     direct: pods' and services' addresses can be dialled; forward: only through port-forward
-#   NODE_SH   a script that takes start|stop NODE; empty where nodes are not ours to stop
+#   NODE_SH   a script that takes start|stop NODE and exec NODE COMMAND...; empty where nodes are not ours to stop
 set -euo pipefail
 cd "$(dirname "$0")/.."
 repo=$PWD

@@ -97,7 +97,7 @@ var _ = DescribeTable("An operator that dies after each call", func(ctx SpecCont
 		})
 		f.fake.Fill(510<<20, 500<<20)
 	},
-		[]string{"compact", "move x-1", "disarm NOSPACE"},
+		[]string{"compact", "defragment x-0", "defragment x-1", "defragment x-2", "move x-1", "disarm NOSPACE"},
 		"compact", "patch data-x-0", "patch data-x-1", "patch data-x-2", "delete x", "delete x-2", "delete x-1", "move", "delete x-0", "disarm"),
 	Entry("replacing the member whose data differ, which leads", int32(3), func(f *fixture) { f.fake.Raise(member.Corrupt, "x-0") },
 		[]string{"move x-1", "remove x-0", "disarm CORRUPT", "add x-0", "promote x-0"},

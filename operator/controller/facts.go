@@ -185,7 +185,7 @@ func (o *observation) memberFacts() []plan.Member {
 			f.Leader = m.ID == leader
 			f.Leaderless = s.Leader == 0
 			f.Lag = committed - min(committed, s.AppliedIndex)
-			f.DBBytes, f.UsedBytes, f.QuotaBytes, f.Compacted = s.DBSizeBytes, s.UsedBytes, s.QuotaBytes, s.Compacted
+			f.DBBytes, f.QuotaBytes, f.Compacted = s.DBSizeBytes, s.QuotaBytes, s.Compacted
 		}
 		out = append(out, f)
 	}

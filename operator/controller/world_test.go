@@ -155,7 +155,7 @@ func (f *fixture) awaitReady() {
 func (f *fixture) reconciler(c client.Client, live client.Reader, access member.Access) *Reconciler {
 	limits := plan.DefaultLimits()
 	limits.RepairGrace, limits.LostGrace, limits.RepairInterval = 200*time.Millisecond, 200*time.Millisecond, 0
-	limits.PeerURLPause = 100 * time.Millisecond
+	limits.PeerURLPause, limits.DefragmentInterval = 100*time.Millisecond, 2*time.Second // whole ones are reported
 	return &Reconciler{
 		Client: c, Live: live, Events: f.events, ServerImage: "registry.test/metastore:1", Limits: limits, Now: time.Now,
 		Members: func(_ *v1alpha1.MetaStoreCluster, c member.Credentials) member.Access {
@@ -178,7 +178,11 @@ func (f *fixture) startOperator() (stop func()) {
 		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	Expect(err).NotTo(HaveOccurred())
-	Expect(f.reconciler(mgr.GetClient(), mgr.GetAPIReader(), f.fake).SetupWithManager(mgr)).To(Succeed())
+	return f.run(mgr, f.reconciler(mgr.GetClient(), mgr.GetAPIReader(), f.fake))
+}
+
+func (f *fixture) run(mgr ctrl.Manager, r *Reconciler) (stop func()) {
+	Expect(r.SetupWithManager(mgr)).To(Succeed())
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()

@@ -1,6 +1,11 @@
 package plan
 
-import "metastore.io/metastore/api/v1alpha1"
+import (
+	"cmp"
+	"slices"
+
+	"metastore.io/metastore/api/v1alpha1"
+)
 
 // Alarm is an alarm that the cluster has raised.
 type Alarm struct {
@@ -102,46 +107,81 @@ func noSpace(w *World) *Decision {
 		return act(freeing, -1, s, ReasonNoSpace, "every member has room again")
 	}
 	for _, m := range full {
-		if !m.Compacted {
-			return act(freeing, m.Ordinal, step(Compact, m.Ordinal), "HistoryKept", "member %d holds %d bytes of %d; the history of the keys goes, the keys stay", m.Ordinal, m.DBBytes, m.QuotaBytes)
+		if !m.Compacted && !w.inRound(reasonHistory, reasonFragments, reasonGivingBack) {
+			return act(freeing, m.Ordinal, step(Compact, m.Ordinal), reasonHistory, "member %d holds %d bytes of %d; the history of the keys goes, the keys stay", m.Ordinal, m.DBBytes, m.QuotaBytes)
 		}
 	}
-	for _, m := range full {
-		if m.DBBytes-m.UsedBytes >= m.DBBytes/10 {
-			return w.defragment(m)
-		}
+	if d, coming := w.roomComes(); coming {
+		return d
+	}
+	if d := w.defragment(full); d != nil {
+		return d
 	}
 	return w.moreRoom(full[0])
+}
+
+// The reasons of one round: history goes, then each member gives back what came
+// free. Keys that are deleted meanwhile leave history anew; the next round is for
+// that.
+const (
+	reasonHistory    = "HistoryKept"
+	reasonFragments  = "Fragmented"
+	reasonGivingBack = "GivingBack"
+)
+
+func (w *World) inRound(reasons ...string) bool {
+	return w.Operation.Type == freeing && slices.Contains(reasons, w.Operation.Reason)
 }
 
 // full says that less than a tenth of the quota is left.
 func (m Member) full() bool { return m.QuotaBytes > 0 && m.DBBytes >= m.QuotaBytes-m.QuotaBytes/10 }
 
-// defragment asks a member to give back what came free, and gives it time.
-func (w *World) defragment(m Member) *Decision {
-	o := w.Operation
-	const reason = "Fragmented"
-	if until := o.StartedAt.Add(w.Limits.DefragmentInterval); o.Type == freeing && o.Ordinal == m.Ordinal && o.Reason == reason && w.Now.Before(until) {
-		return wait(freeing, m.Ordinal, until, reason, "member %d gives back %d bytes", m.Ordinal, m.DBBytes-m.UsedBytes)
+// defragment has every full member give back what came free, one after the
+// other and once: how much that is only shows afterwards, since an engine may
+// count rows as in use that it has yet to drop. Whose turn it is is announced
+// before it is taken, so that an operator that dies in it gets to the next.
+func (w *World) defragment(full []Member) *Decision {
+	o, until := w.Operation, w.Operation.StartedAt.Add(w.Limits.DefragmentInterval)
+	if (o.Type == freeing || o.Type == growing) && o.Reason == ReasonNoSpace {
+		return nil // the round is over
 	}
-	return act(freeing, m.Ordinal, step(Defragment, m.Ordinal), reason, "member %d gives back %d bytes", m.Ordinal, m.DBBytes-m.UsedBytes)
+	announced, taken := w.inRound(reasonFragments), w.inRound(reasonGivingBack)
+	slices.SortFunc(full, func(a, b Member) int { return cmp.Compare(a.Ordinal, b.Ordinal) })
+	for _, m := range full {
+		const sentence = "member %d gives back what came free of its %d bytes"
+		switch turn := m.Ordinal == o.Ordinal && w.Now.Before(until); {
+		case announced && turn:
+			return act(freeing, m.Ordinal, step(Defragment, m.Ordinal), reasonGivingBack, sentence, m.Ordinal, m.DBBytes)
+		case taken && turn:
+			return wait(freeing, m.Ordinal, until, reasonGivingBack, sentence, m.Ordinal, m.DBBytes)
+		case !announced && !taken || m.Ordinal > o.Ordinal:
+			return w.waitSinceReported(freeing, m.Ordinal, w.Limits.DefragmentInterval, reasonFragments, sentence, m.Ordinal, m.DBBytes)
+		}
+	}
+	return nil
 }
 
-// moreRoom is for data that need more than the quota. A volume that is about to
-// grow, or pods that have yet to take up a larger quota, are waited for.
-func (w *World) moreRoom(m Member) *Decision {
-	for _, other := range w.Members {
-		if p, ok := w.Pods[other.Ordinal]; !ok || !p.Restart {
+// roomComes says that a larger quota is on its way: a volume is about to grow, or
+// pods have yet to take up what follows from that, which is the roll's turn.
+func (w *World) roomComes() (d *Decision, coming bool) {
+	for _, m := range w.Members {
+		if p, ok := w.Pods[m.Ordinal]; !ok || !p.Restart {
 			continue
-		} else if w.Spec.OnDelete {
-			return w.waitSinceReported(freeing, other.Ordinal, 0, ReasonNoSpace,
-				"member %d has yet to take up a larger quota, and spec.update.strategy is OnDelete; delete its pod", other.Ordinal)
 		}
-		return nil // the roll's turn
+		if w.Spec.OnDelete {
+			return w.waitSinceReported(freeing, m.Ordinal, 0, ReasonNoSpace,
+				"member %d has yet to take up a larger quota, and spec.update.strategy is OnDelete; delete its pod", m.Ordinal), true
+		}
+		return nil, true
 	}
 	if ordinal, ok := w.growingVolume(); ok {
-		return w.waitSinceReported(growing, ordinal, w.Limits.StartTimeout, "VolumeGrows", "the volume of member %d grows", ordinal)
+		return w.waitSinceReported(growing, ordinal, w.Limits.StartTimeout, "VolumeGrows", "the volume of member %d grows", ordinal), true
 	}
+	return nil, false
+}
+
+// moreRoom is for data that need more than the quota.
+func (w *World) moreRoom(m Member) *Decision {
 	if next := w.nextSize(); next > 0 && w.Spec.QuotaFollows {
 		return w.growTo(m.Ordinal, next, ReasonNoSpace)
 	}

@@ -96,7 +96,7 @@ var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 // A pod takes rev=, age=, for= (how long Ready has its value), exit=, waiting=,
 // ending=, node=gone|down; a volume recorded=, vol-age=, fixed, vol-ending,
 // vol-lost, vol-node=gone, vol-differs (from https), vol-class=other, vol-has= (its capacity), owned, unrecorded;
-// a pod restart; a member db=, used=, quota=, compacted, leader, learner, lag=, silent,
+// a pod restart; a member db=, quota=, compacted, leader, learner, lag=, silent,
 // unstarted, leaderless, https. Set and pods take client= and peer= for their TLS
 // modes. survivor=2/100/99 is what one without a quorum says: the term and the
 // index that its log ends with, and the index that it knows as committed.
@@ -270,7 +270,7 @@ func (f fields) intoOrdinal(w *World, ordinal int) {
 			ID: f.id("member"), Ordinal: ordinal, Learner: f.has("learner"), Started: !f.has("unstarted"),
 			Answers: !f.has("silent") && !f.has("unstarted"), Leader: f.has("leader"), Lag: uint64(f.number("lag", 0)),
 			Leaderless: f.has("leaderless"), PeerTLS: f.has("https"),
-			DBBytes: int64(f.number("db", 0)), UsedBytes: int64(f.number("used", f.number("db", 0))), QuotaBytes: int64(f.number("quota", 0)),
+			DBBytes: int64(f.number("db", 0)), QuotaBytes: int64(f.number("quota", 0)),
 			Compacted: f.has("compacted"),
 		})
 	}

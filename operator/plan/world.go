@@ -236,9 +236,9 @@ type Member struct {
 	PeerTLS bool
 	// Lag is by how many entries it is behind the newest known commit.
 	Lag uint64
-	// DBBytes is the size of its data, UsedBytes the part that is in use, and
-	// QuotaBytes how large it may become; 0 for no limit.
-	DBBytes, UsedBytes, QuotaBytes int64
+	// DBBytes is the size of its data, and QuotaBytes how large it may become; 0
+	// for no limit.
+	DBBytes, QuotaBytes int64
 	// Compacted says that no history older than the newest revision is left.
 	Compacted bool
 }
