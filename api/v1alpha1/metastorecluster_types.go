@@ -26,6 +26,7 @@ const KindMetaStoreCluster = "MetaStoreCluster"
 // +kubebuilder:printcolumn:name="Operation",type=string,JSONPath=`.status.operation.type`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 50 && !self.metadata.name.endsWith('-peers')",messageExpression="'metadata.name is %s; allowed are at most 50 lower-case letters, digits and dashes, a letter first, not ending in -peers: Services and pods are named after it'.format([self.metadata.name])"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.version) || has(oldSelf.spec.version) && self.spec.version == oldSelf.spec.version || !has(self.status) || !has(self.status.version) || !self.status.version.matches('^[0-9]+[.][0-9]+[.]') || [(self.spec.version.startsWith('v') ? self.spec.version.substring(1) : self.spec.version).split('.')].all(to, [self.status.version.split('.')].all(is, int(to[0]) == int(is[0]) && int(to[1]) >= int(is[1]) && int(to[1]) <= int(is[1]) + 1))",messageExpression="'version is %s, and the members run %s; allowed is the same minor version or the next: go through each minor version, and not back'.format([self.spec.version, self.status.version])",fieldPath=".spec.version"
 type MetaStoreCluster struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -68,7 +69,10 @@ type MetaStoreClusterSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5, 7]",messageExpression="'replicas is %s; allowed are 1, 3, 5 and 7'.format([self])"
 	Replicas int32 `json:"replicas"`
 
-	// Version of the server; it is the tag of the image. Left out, the operator's own default runs.
+	// Version of the server; it is the tag of the image. Left out, the cluster
+	// begins with the operator's own default and stays with it, whatever the default
+	// of a later operator is. It may go to the next minor version of the one that
+	// members run, not beyond and not back.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
@@ -76,7 +80,8 @@ type MetaStoreClusterSpec struct {
 	Version string `json:"version,omitempty"`
 
 	// Image replaces the operator's default server image. Without tag and
-	// digest it takes the tag from version, or else from the default image.
+	// digest it takes the tag from version, or else from the image that members run,
+	// or begin with.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=512

@@ -127,6 +127,7 @@ func TestRules(t *testing.T) {
 		}
 	})
 	t.Run("scale", func(t *testing.T) { j.scale(t, c) })
+	t.Run("versions", func(t *testing.T) { j.versions(t, c) })
 	t.Run("nothing is added to the spec but the engine", func(t *testing.T) { defaults(t, c) })
 	t.Run("samples", func(t *testing.T) { samples(t, c) })
 	t.Run("install", func(t *testing.T) { install(t, c) })
@@ -211,6 +212,44 @@ func (j *judges) scale(t *testing.T, c client.Client) {
 	}
 	if got, _, err := unstructured.NestedInt64(o.Object, "spec", "replicas"); err != nil || got != 5 {
 		t.Errorf("after scaling to 5 the spec has %d replicas (%v)", got, err)
+	}
+}
+
+// versions changes the version of a cluster whose members run 1.4.2.
+func (j *judges) versions(t *testing.T, c client.Client) {
+	ctx := context.Background()
+	for i, tc := range []struct{ from, to, refusal string }{
+		{from: "1.4.2", to: "1.4.7"},
+		{from: "1.4.2", to: "v1.5.0-rc.1"},
+		{from: "-", to: "1.5.0"},
+		{from: "1.4.2", to: "-"},
+		{from: "1.5.0", to: "1.4.1"}, // which no member has begun to run, or could
+		{from: "1.4.2", to: "1.6.0", refusal: "version is 1.6.0, and the members run 1.4.2; allowed is the same minor version or the next"},
+		{from: "1.5.0", to: "1.3.9", refusal: "version is 1.3.9, and the members run 1.4.2"},
+		{from: "1.4.2", to: "2.0.0", refusal: "version is 2.0.0, and the members run 1.4.2"},
+		{from: "-", to: "v1.14.0", refusal: "version is v1.14.0, and the members run 1.4.2"},
+	} {
+		t.Run("from "+tc.from+" to "+tc.to, func(t *testing.T) {
+			o := manifest(t, "version: "+tc.from)
+			o.SetName(fmt.Sprintf("version-%d", i))
+			if err := c.Create(ctx, o); err != nil {
+				t.Fatal(err)
+			}
+			o.Object["status"] = map[string]any{"version": "1.4.2"}
+			if err := c.Status().Update(ctx, o); err != nil {
+				t.Fatal(err)
+			}
+			overlay(t, o, lines("version: "+tc.to))
+			var refusal []string
+			if tc.refusal != "" {
+				refusal = lines("spec.version", tc.refusal)
+			}
+			j.judge(t, c.Update(ctx, o), refusal)
+			if tc.refusal == "" { // which the operator can go on reporting on
+				o.Object["status"] = map[string]any{"version": "1.9.0"}
+				j.judge(t, c.Status().Update(ctx, o), nil)
+			}
+		})
 	}
 }
 

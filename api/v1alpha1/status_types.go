@@ -105,7 +105,13 @@ type MetaStoreClusterStatus struct {
 	// Version is the oldest version of the server that a member runs.
 	//
 	// +optional
+	// +kubebuilder:validation:MaxLength=128
 	Version string `json:"version,omitempty"`
+
+	// Image is what new pods run. A spec that names neither version nor image keeps it.
+	//
+	// +optional
+	Image string `json:"image,omitempty"`
 
 	// +optional
 	// +listType=map

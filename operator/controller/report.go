@@ -58,6 +58,7 @@ func (o *observation) newStatus(d plan.Decision, actErr error) v1alpha1.MetaStor
 		Selector:           labels.SelectorFromSet(resources.SelectorLabels(o.cluster.Name)).String(),
 		ClusterID:          old.ClusterID,
 		Version:            o.oldestVersion(old.Version),
+		Image:              o.image(),
 		Members:            o.memberStatuses(),
 		Operation:          o.operationStatus(d),
 		Recovery:           o.recoveryStatus(),

@@ -184,7 +184,7 @@ func (o *observation) voters() int {
 }
 
 func (r *Reconciler) builder(o *observation) resources.Builder {
-	return resources.For(o.size, r.ServerImage, o.tuning).WithModes(o.modes)
+	return resources.For(o.size, r.defaultImage(o), o.tuning).WithModes(o.modes)
 }
 
 // wantedSettings are the start-up settings for the entries that the planner

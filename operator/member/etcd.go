@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -242,6 +243,7 @@ func (e *Etcd) dial(ctx context.Context, endpoints ...string) (*clientv3.Client,
 
 // What a member's status has in its header beside etcd's fields.
 const (
+	headerVersion  = "metastore-version"
 	headerLogIndex = "metastore-log-index"
 	headerLogTerm  = "metastore-log-term"
 )
@@ -257,14 +259,13 @@ func status(ctx context.Context, c *clientv3.Client) (Status, error) {
 		ClusterID:    r.Header.GetClusterId(),
 		Leader:       ID(r.Leader),
 		Learner:      r.IsLearner,
-		Version:      r.Version,
+		Version:      strings.Join(header.Get(headerVersion), ""),
 		RaftIndex:    r.RaftIndex,
 		AppliedIndex: r.RaftAppliedIndex,
 		RaftTerm:     r.RaftTerm,
 		LogTerm:      number(header, headerLogTerm),
 		LogIndex:     number(header, headerLogIndex),
 		DBSizeBytes:  r.DbSize,
-		UsedBytes:    r.DbSizeInUse,
 		QuotaBytes:   r.DbSizeQuota,
 		Revision:     r.Header.GetRevision(),
 		Alarms:       alarms(r.Errors),

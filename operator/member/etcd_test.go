@@ -33,7 +33,7 @@ func (s *server) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusRes
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	return s.status, grpc.SetHeader(ctx, metadata.Pairs(headerLogIndex, "31", headerLogTerm, "3"))
+	return s.status, grpc.SetHeader(ctx, metadata.Pairs(headerVersion, "0.2.0", headerLogIndex, "31", headerLogTerm, "3"))
 }
 
 func (s *server) MemberList(_ context.Context, r *pb.MemberListRequest) (*pb.MemberListResponse, error) {
@@ -98,7 +98,8 @@ func TestLookTakesTheListOfTheMemberFurthestAhead(t *testing.T) {
 	if v.ListErr != nil || len(v.Members) != 2 || v.Members[0].ID != 1 || !v.Members[1].Learner {
 		t.Fatalf("members %+v, %v", v.Members, v.ListErr)
 	}
-	if len(v.Status) != 3 || v.Status[cut].ID != 3 || v.Status[cut].AppliedIndex != 30 || v.Status[cut].ClusterID != 0xc || v.Status[cut].LogIndex != 31 || v.Status[cut].LogTerm != 3 {
+	if len(v.Status) != 3 || v.Status[cut].ID != 3 || v.Status[cut].AppliedIndex != 30 || v.Status[cut].ClusterID != 0xc || v.Status[cut].LogIndex != 31 || v.Status[cut].LogTerm != 3 ||
+		v.Status[cut].Version != "0.2.0" {
 		t.Fatalf("status %+v, errors %v", v.Status, v.Errs)
 	}
 }

@@ -11,6 +11,9 @@ import (
 	"sync"
 )
 
+// FakeVersion is what faked members say that they run.
+const FakeVersion = "1.4.0"
+
 // Fake is a cluster in memory that keeps etcd's membership rules: one identity
 // a member for ever, a quorum for every change, learners that must catch up
 // before they vote. Tests drive its processes with Start, Stop and Wipe, and
@@ -316,10 +319,10 @@ func (f *Fake) status(pod string) (Status, error) {
 		f.applied[id] = f.committed
 	}
 	return Status{
-		ID: id, ClusterID: f.clusterID, Leader: f.leader, Learner: m.Learner, Version: "3.7.3",
+		ID: id, ClusterID: f.clusterID, Leader: f.leader, Learner: m.Learner, Version: FakeVersion,
 		RaftIndex: f.committed, AppliedIndex: f.applied[id], RaftTerm: 2, DBSizeBytes: f.space.sizes[id],
 		LogTerm: 2, LogIndex: f.applied[id], Revision: int64(f.committed),
-		UsedBytes: f.space.used[id], QuotaBytes: f.space.quotas[id], Alarms: slices.Clone(f.space.alarms),
+		QuotaBytes: f.space.quotas[id], Alarms: slices.Clone(f.space.alarms),
 		Compacted: f.space.compacted,
 	}, nil
 }

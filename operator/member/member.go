@@ -47,6 +47,7 @@ type Status struct {
 	// Leader is the member that this one follows; 0 when it knows of none.
 	Leader  ID
 	Learner bool
+	// Version is MetaStore's own; empty when the server does not tell.
 	Version string
 	// RaftIndex is the highest committed index that the member knows.
 	RaftIndex uint64
@@ -57,9 +58,8 @@ type Status struct {
 	// server does not tell.
 	LogTerm, LogIndex uint64
 	DBSizeBytes       int64
-	// UsedBytes is the part of DBSizeBytes that is in use; QuotaBytes is what the
-	// data may come to.
-	UsedBytes, QuotaBytes int64
+	// QuotaBytes is what the data may come to.
+	QuotaBytes int64
 	// Revision is the newest of the keys.
 	Revision int64
 	// Alarms are those of the whole cluster, as this member knows them.

@@ -19,9 +19,11 @@ type maintenanceServer struct {
 	pb.UnsafeMaintenanceServer
 }
 
-// What a Status answer tells in its header beside etcd's fields: the end of
-// this member's log, by which members that have lost their quorum are compared.
+// What a Status answer tells in its header beside etcd's fields: MetaStore's
+// version, and the end of this member's log, by which members that have lost
+// their quorum are compared.
 const (
+	headerVersion  = "metastore-version"
 	headerLogIndex = "metastore-log-index"
 	headerLogTerm  = "metastore-log-term"
 )
@@ -30,7 +32,8 @@ const (
 func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {
 	index, term := s.b.LogEnd()
 	// Fails only where there is no stream to send it on, as behind the gateway.
-	_ = grpc.SetHeader(ctx, metadata.Pairs(headerLogIndex, strconv.FormatUint(index, 10), headerLogTerm, strconv.FormatUint(term, 10)))
+	_ = grpc.SetHeader(ctx, metadata.Pairs(headerVersion, Version,
+		headerLogIndex, strconv.FormatUint(index, 10), headerLogTerm, strconv.FormatUint(term, 10)))
 	m, st := s.b.Machine(), s.b.Status()
 	size := m.Size()
 	resp := &pb.StatusResponse{

@@ -96,7 +96,7 @@ func TestMaintenance(t *testing.T) {
 	}
 	var header metadata.MD
 	must[*pb.StatusResponse](t)(pb.NewMaintenanceClient(s.conn).Status(ctx, &pb.StatusRequest{}, grpc.Header(&header)))
-	if got := append(header[headerLogIndex], header[headerLogTerm]...); !slices.Equal(got, []string{"42", "7"}) {
+	if got := slices.Concat(header[headerVersion], header[headerLogIndex], header[headerLogTerm]); !slices.Equal(got, []string{Version, "42", "7"}) {
 		t.Errorf("the log ends at %v", got)
 	}
 	h := must[*clientv3.HashKVResponse](t)(c.HashKV(ctx, s.addr, 0))

@@ -1,0 +1,51 @@
+package controller
+
+import (
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"metastore.io/metastore/api/v1alpha1"
+	"metastore.io/metastore/operator/member"
+)
+
+var _ = Describe("A cluster that names no version", func() {
+	It("keeps the image that it began with when a later operator has another default", func(ctx SpecContext) {
+		f := newFixture(ctx)
+		f.create(1)
+		f.passUntilReady()
+		Expect(f.cluster().Status.Version).To(Equal(member.FakeVersion))
+		image := func() string { return f.set().Spec.Template.Spec.Containers[0].Image }
+		Expect(image()).To(Equal("registry.test/metastore:1"))
+		Expect(f.cluster().Status.Image).To(Equal(image()))
+
+		counted := counting(kube, f.fake)
+		later := f.reconciler(counted, kube, counted.access())
+		later.ServerImage = "registry.test/metastore:2"
+		pass := func() {
+			GinkgoHelper()
+			_, err := later.Reconcile(ctx, request(f))
+			Expect(err).NotTo(HaveOccurred())
+		}
+		pass()
+		Expect(counted.calls()).To(BeEmpty())
+
+		By("losing its StatefulSet")
+		Expect(kube.Delete(ctx, f.set(), client.PropagationPolicy(metav1.DeletePropagationOrphan))).To(Succeed())
+		Eventually(func() bool { return apierrors.IsNotFound(kube.Get(ctx, f.key(), &appsv1.StatefulSet{})) }).
+			WithTimeout(patience).Should(BeTrue())
+		pass()
+		Expect(image()).To(Equal("registry.test/metastore:1"))
+
+		By("naming one, and none again")
+		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Version = "1.4.9" })
+		pass()
+		Expect(image()).To(Equal("registry.test/metastore:1.4.9"))
+		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Version = "" })
+		pass()
+		Expect(image()).To(Equal("registry.test/metastore:1.4.9"))
+	})
+})
