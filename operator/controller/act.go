@@ -28,7 +28,9 @@ func (r *Reconciler) act(ctx context.Context, o *observation, d plan.Decision) e
 	if d.Step.Action == plan.Nothing {
 		return nil
 	}
-	if err := r.take(ctx, o, d.Step); err != nil {
+	err := r.take(ctx, o, d.Step)
+	o.countStep(d, err)
+	if err != nil {
 		if !passing(err) {
 			r.Events.Eventf(o.cluster, nil, corev1.EventTypeWarning, "ActionFailed", string(d.Step.Action), "%s: %v", d.Message, err)
 		}

@@ -24,6 +24,7 @@ func (r *Reconciler) report(ctx context.Context, o *observation, d plan.Decision
 	updated := o.cluster.DeepCopy()
 	updated.Status = o.newStatus(d, actErr)
 	r.tellCertificates(o, updated)
+	o.tellState(&updated.Status)
 	if equality.Semantic.DeepEqual(o.cluster.Status, updated.Status) {
 		return nil
 	}

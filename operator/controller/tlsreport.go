@@ -10,7 +10,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"metastore.io/metastore/api/v1alpha1"
 	"metastore.io/metastore/operator/pki"
@@ -27,13 +26,6 @@ var certificateEnds = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 	Name: "metastore_operator_certificate_not_after_timestamp_seconds",
 	Help: "When a certificate of a cluster ends, in seconds since 1970. The certificate is client or peer (what members show), operator, client-ca or peer-ca.",
 }, []string{"namespace", "cluster", "certificate"})
-
-func init() { metrics.Registry.MustRegister(certificateEnds) }
-
-// forgetMetrics drops the series of a cluster that is gone.
-func forgetMetrics(namespace, name string) {
-	certificateEnds.DeletePartialMatch(prometheus.Labels{"namespace": namespace, "cluster": name})
-}
 
 // tlsStatus is what the status tells of TLS; nil without TLS.
 func (o *observation) tlsStatus() *v1alpha1.TLSStatus {
