@@ -59,18 +59,13 @@ func (s *settings) measure(ctx context.Context, one server, c comparison) (r *re
 		return nil, err
 	}
 	r.WrittenBytes = after - before
-	then := func(context.Context, []*member) ([]figure, error) { return nil, nil }
-	switch {
-	case restarts(c.Workload):
-		then = restart
-	case replacesLeader(c.Workload):
-		then = failover
+	if then := behind(c.Workload); then != nil {
+		figures, err := then(ctx, members)
+		if err != nil {
+			return nil, fmt.Errorf("behind the load: %w", err)
+		}
+		r.Figures = append(r.Figures, figures...)
 	}
-	figures, err := then(ctx, members)
-	if err != nil {
-		return nil, fmt.Errorf("behind the load: %w", err)
-	}
-	r.Figures = append(r.Figures, figures...)
 	for _, m := range members {
 		r.DataBytes += float64(folderBytes(m.dir))
 	}

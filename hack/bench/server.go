@@ -32,7 +32,7 @@ type server struct {
 // equalFlags are the same for all servers.
 var equalFlags = []string{
 	"--log-level=error", "--quota-backend-bytes=8589934592", "--heartbeat-interval=100", "--election-timeout=1000",
-	"--initial-cluster-state=new", "--initial-cluster-token=bench",
+	"--initial-cluster-state=new", "--initial-cluster-token=bench", "--enable-pprof",
 }
 
 // member is one process of a server.

@@ -1,6 +1,9 @@
 package main
 
-import "strings"
+import (
+	"context"
+	"strings"
+)
 
 // workload is a scenario of metastore bench with flags.
 type workload struct {
@@ -26,6 +29,7 @@ var workloads = []workload{
 	{"watch", true, "watch --in-flight=16 --watchers=100 --streams=10"},
 	{"watch-1000", false, "watch --in-flight=16 --watchers=1000 --streams=100"},
 	{"restart-1m", false, "range --in-flight=1 --key-space=1000000 --range-size=1 --count=1"},
+	{"costs", false, "put --in-flight=64 --connections=8 --count=100000"},
 	{"failover", false, "put --in-flight=1 --count=100"},
 	{"watch-lag", false, "watch-lag --in-flight=64 --connections=8 --behind=50000"},
 	{"watch-lag-500k", false, "watch-lag --in-flight=64 --connections=8 --behind=500000"},
@@ -36,11 +40,18 @@ var workloads = []workload{
 	{"kubernetes", true, "kubernetes --in-flight=64 --connections=8"},
 }
 
-// replacesLeader tells whether the leader is ended behind the load.
-func replacesLeader(workload string) bool { return workload == "failover" }
-
-// restarts tells whether the members are restarted behind the load.
-func restarts(workload string) bool { return strings.HasPrefix(workload, "restart-") }
+// behind is what is measured behind the load; nil for nothing.
+func behind(workload string) func(context.Context, []*member) ([]figure, error) {
+	switch {
+	case strings.HasPrefix(workload, "restart-"):
+		return restart
+	case workload == "failover":
+		return failover
+	case workload == "costs":
+		return costs
+	}
+	return nil
+}
 
 // workloadNames are all, or those of the short profile.
 func workloadNames(short bool) (names []string) {
