@@ -50,8 +50,8 @@ const (
 
 // ClientTLS is about the port that clients use.
 //
-// +kubebuilder:validation:XValidation:rule="self.mode == 'Disabled' || has(self.source)",messageExpression="'tls.client.mode is %s but tls.client.source is not set; allowed is one of selfSigned and secretRef'.format([self.mode])"
-// +kubebuilder:validation:XValidation:rule="!has(self.operatorSecretRef) || has(self.source) && has(self.source.secretRef)",message="tls.client.operatorSecretRef is set but tls.client.source.secretRef is not; with source.selfSigned the operator makes its own certificate"
+// +kubebuilder:validation:XValidation:rule="self.mode == 'Disabled' || has(self.source)",messageExpression="'tls.client.mode is %s but tls.client.source is not set; allowed is one of selfSigned, secretRef and certManager'.format([self.mode])"
+// +kubebuilder:validation:XValidation:rule="!has(self.operatorSecretRef) || has(self.source) && has(self.source.secretRef)",message="tls.client.operatorSecretRef is set but tls.client.source.secretRef is not; with another source the operator sees to its own certificate"
 // +kubebuilder:validation:XValidation:rule="!has(self.clientCertificates) || self.clientCertificates != 'Required' || !has(self.source) || !has(self.source.secretRef) || has(self.operatorSecretRef)",message="tls.client.clientCertificates is Required with source.secretRef but tls.client.operatorSecretRef is not set; the operator is a client too and needs a certificate that source.secretRef's ca.crt vouches for"
 type ClientTLS struct {
 	// Mode may be changed at any time. From Disabled to Required and back the
@@ -80,7 +80,7 @@ type ClientTLS struct {
 
 // PeerTLS is about the port that the other members use.
 //
-// +kubebuilder:validation:XValidation:rule="self.mode == 'Disabled' || has(self.source)",messageExpression="'tls.peer.mode is %s but tls.peer.source is not set; allowed is one of selfSigned and secretRef'.format([self.mode])"
+// +kubebuilder:validation:XValidation:rule="self.mode == 'Disabled' || has(self.source)",messageExpression="'tls.peer.mode is %s but tls.peer.source is not set; allowed is one of selfSigned, secretRef and certManager'.format([self.mode])"
 type PeerTLS struct {
 	// Mode may be changed at any time. From Disabled to Required and back the
 	// members go through Permissive by themselves.
@@ -97,7 +97,7 @@ type PeerTLS struct {
 // TLSSource is where certificates come from. It may be changed at any time: the
 // members trust the authorities of both for as long as it takes.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.selfSigned), has(self.secretRef)].filter(x, x).size() == 1",message="a source is to have exactly one of selfSigned and secretRef"
+// +kubebuilder:validation:XValidation:rule="[has(self.selfSigned), has(self.secretRef), has(self.certManager)].filter(x, x).size() == 1",message="a source is to have exactly one of selfSigned, secretRef and certManager"
 type TLSSource struct {
 	// SelfSigned has the operator keep an authority of its own for this cluster.
 	//
@@ -109,6 +109,35 @@ type TLSSource struct {
 	//
 	// +optional
 	SecretRef *SecretRef `json:"secretRef,omitempty"`
+
+	// CertManager has cert-manager issue what is needed: the operator makes the
+	// Certificates, with the names that members have.
+	//
+	// +optional
+	CertManager *CertManagerSource `json:"certManager,omitempty"`
+}
+
+// CertManagerSource says who issues.
+type CertManagerSource struct {
+	IssuerRef CertManagerIssuer `json:"issuerRef"`
+}
+
+// CertManagerIssuer is an issuer of cert-manager's; its authority has to be in
+// the ca.crt that it writes.
+type CertManagerIssuer struct {
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// Kind is Issuer when left out.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Kind string `json:"kind,omitempty"`
+	// Group is cert-manager.io when left out.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Group string `json:"group,omitempty"`
 }
 
 // SelfSigned has no settings yet.

@@ -46,6 +46,9 @@ func secretsOf(c *v1alpha1.MetaStoreCluster) []string {
 	for _, e := range bothEnds {
 		if source := sourceOf(c, e); source != nil {
 			out = append(out, named(source.SecretRef)...)
+			if source.CertManager != nil {
+				out = append(out, resources.CertificateName(c.Name, string(e)), resources.CertificateName(c.Name, operatorCertificate))
+			}
 		}
 	}
 	return out

@@ -28,6 +28,8 @@ func (r *Reconciler) observeShown(ctx context.Context, o *observation) error {
 	case source == nil:
 	case source.SelfSigned != nil:
 		next, err = r.clientPair(o, have)
+	case source.CertManager != nil:
+		next, err = r.issuedToOperator(ctx, o, have)
 	case o.cluster.Spec.TLS.Client.OperatorSecretRef != nil:
 		next, err = r.givenToOperator(ctx, o, have)
 	}
@@ -57,17 +59,25 @@ func (r *Reconciler) observeShown(ctx context.Context, o *observation) error {
 func (r *Reconciler) givenToOperator(ctx context.Context, o *observation, have pki.Pair) (pki.Pair, error) {
 	const field = "spec.tls.client.operatorSecretRef"
 	s, err := r.given(ctx, o, o.cluster.Spec.TLS.Client.OperatorSecretRef, field, &o.tls.complaints)
-	if s == nil || err != nil {
-		return have, err
-	}
+	return o.forOperator(s, field, have), err
+}
+
+// issuedToOperator is the same for what cert-manager issues.
+func (r *Reconciler) issuedToOperator(ctx context.Context, o *observation, have pki.Pair) (pki.Pair, error) {
+	s, err := r.operatorFromCertManager(ctx, o, sourceOf(o.cluster, resources.EndClient).CertManager)
+	return o.forOperator(s, "Certificate "+resources.CertificateName(o.cluster.Name, operatorCertificate), have), err
+}
+
+// forOperator judges a Secret for the operator; without one, have stays.
+func (o *observation) forOperator(s *corev1.Secret, of string, have pki.Pair) pki.Pair {
 	p := pairOf(s)
 	p.CA = pki.Bundle(o.tls.trusted, o.tls.ends[resources.EndClient].CA)
-	if len(p.CA) == 0 {
-		return have, nil // the members' own come first
+	if s == nil || len(p.CA) == 0 {
+		return have // the members' own come first
 	}
 	if err := pki.Judge(p, nil, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, o.now); err != nil {
-		o.tls.complain("Secret %s of %s %v", s.Name, field, err)
-		return have, nil
+		o.tls.complain("Secret %s of %s %v", s.Name, of, err)
+		return have
 	}
-	return p, nil
+	return p
 }

@@ -213,6 +213,12 @@ func (r *Reconciler) observeSource(ctx context.Context, o *observation, e resour
 		return nil, nil
 	case source.SelfSigned != nil:
 		return r.selfSigned(ctx, o, e)
+	case source.CertManager != nil:
+		written, err := r.fromCertManager(ctx, o, e, source.CertManager)
+		if written == nil || err != nil {
+			return nil, err
+		}
+		return o.judged(written, e, fmt.Sprintf("Certificate %s", written.Name)), nil
 	case source.SecretRef != nil:
 		field := fmt.Sprintf("spec.tls.%s.source.secretRef", e)
 		given, err := r.given(ctx, o, source.SecretRef, field, &o.tls.complaints)

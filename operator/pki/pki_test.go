@@ -2,7 +2,10 @@ package pki
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"strings"
 	"testing"
 	"time"
@@ -208,4 +211,46 @@ func TestBundlesAreJoinedWhateverTheirEnds(t *testing.T) {
 	if !changed || string(next.CA) != want {
 		t.Errorf("members are to trust:\n%s", next.CA)
 	}
+}
+
+// An issuer may itself be vouched for by another: what lies between is in tls.crt,
+// as cert-manager writes it.
+func TestAChainIsFollowed(t *testing.T) {
+	root := certifier(t, nil)
+	between := certifier(t, &root)
+	leaf := issue(t, between, both, "host")
+	chain := Pair{CA: root.Cert, Cert: append(bytes.Clone(leaf.Cert), between.Cert...), Key: leaf.Key}
+	if err := Judge(chain, []string{"host"}, both, now); err != nil {
+		t.Error(err)
+	}
+	chain.Cert = leaf.Cert
+	if err := Judge(chain, []string{"host"}, both, now); err == nil {
+		t.Error("a link is missing, and nobody minds")
+	}
+}
+
+// certifier makes an authority that may vouch for others, by itself or by another.
+func certifier(t *testing.T, by *Pair) Pair {
+	t.Helper()
+	key, serial, err := newKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: serial.String()}, NotBefore: now.Add(-skew), NotAfter: now.Add(lifetimes.Authority),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	parent, signer := c, crypto.Signer(key)
+	if by != nil {
+		pair, err := tls.X509KeyPair(by.Cert, by.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parent, signer = pair.Leaf, pair.PrivateKey.(crypto.Signer)
+	}
+	p, err := encode(c, parent, key, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
