@@ -47,10 +47,12 @@ func (w *writer) run(ctx context.Context) {
 		case <-pace.C:
 		}
 		key, value := fmt.Sprintf("%s%08d", w.prefix, i), fmt.Sprintf("value of %d", i)
-		putCtx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		putCtx, cancel := context.WithTimeout(ctx, requestTimeout)
 		_, err := w.etcd.Put(putCtx, key, value)
 		cancel()
-		w.record(key, value, err)
+		if ctx.Err() == nil { // else the end cut it off
+			w.record(key, value, err)
+		}
 	}
 }
 
