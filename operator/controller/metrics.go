@@ -77,7 +77,7 @@ func (o *observation) countStep(d plan.Decision, err error) {
 // holds is never missing in between: somebody may read just then.
 func (o *observation) tellState(s *v1alpha1.MetaStoreClusterStatus) {
 	ns, name := o.cluster.Namespace, o.cluster.Name
-	for _, t := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionReconciling, v1alpha1.ConditionTLSReady} {
+	for _, t := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionReconciling, v1alpha1.ConditionTLSReady, v1alpha1.ConditionAuthReady} {
 		if condition(s.Conditions, t) == nil {
 			conditionSince.DeletePartialMatch(prometheus.Labels{"namespace": ns, "cluster": name, "condition": t})
 		}

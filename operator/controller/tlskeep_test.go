@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"metastore.io/metastore/api/v1alpha1"
 	"metastore.io/metastore/operator/pki"
@@ -84,6 +85,11 @@ var _ = Describe("What is left of TLS", func() {
 		f.writeSecretOf("mine", ca, time.Hour, time.Now().Add(-50*time.Minute), f.memberNames()...)
 		Eventually(tlsReady).WithTimeout(patience).Should(HavePrefix("True CertificateExpiring"))
 		Eventually(f.events.actions).WithTimeout(patience).Should(ContainElement(HavePrefix("Warning Certificates CertificateExpiring: the certificate \"client\" ends at")))
+		end := pki.NotAfter(f.secret("mine").Data["tls.crt"])
+		Eventually(f.certificateEnds).WithTimeout(patience).Should(Equal(map[string]float64{"client": float64(end.Unix()), "peer": float64(end.Unix())}))
+		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.TLS = nil })
+		f.expectModes(v1alpha1.TLSDisabled, v1alpha1.TLSDisabled)
+		Eventually(f.certificateEnds).WithTimeout(patience).Should(BeEmpty())
 	})
 
 	It("is not taken over from somebody else", func(ctx SpecContext) {
@@ -115,6 +121,29 @@ var _ = Describe("What is left of TLS", func() {
 		f.awaitReady()
 	})
 })
+
+// certificateEnds are the metric's values for the cluster, by certificate.
+func (f *fixture) certificateEnds() map[string]float64 {
+	GinkgoHelper()
+	families, err := metrics.Registry.Gather()
+	Expect(err).NotTo(HaveOccurred())
+	out := map[string]float64{}
+	for _, family := range families {
+		if family.GetName() != "metastore_operator_certificate_not_after_timestamp_seconds" {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			labels := map[string]string{}
+			for _, l := range m.GetLabel() {
+				labels[l.GetName()] = l.GetValue()
+			}
+			if labels["namespace"] == f.namespace {
+				out[labels["certificate"]] = m.GetGauge().GetValue()
+			}
+		}
+	}
+	return out
+}
 
 // removeCluster deletes the cluster and what it owns, as the garbage collector
 // does, and leaves the volumes.
