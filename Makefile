@@ -107,6 +107,10 @@ etcd-snapshots: go-is-there ## build older versions of etcd and record snapshots
 	@GO_TAGS=$(GO_TAGS) hack/etcd-snapshots.sh $(OLD_ETCD)
 OLD_ETCD ?= v3.5.35 v3.6.16
 
+.PHONY: allocations
+allocations: packages ## commit what requests allocate now as the budget that tests hold them to
+	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/node -run 'TestAllocationsOfRequests$$' -v -count=1 -allocations.write
+
 .PHONY: golden
 golden: packages ## keep data dirs of this version of the format as test data; those of older versions stay as they are
 	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/node -run 'TestWriteGolden$$' -v -count=1 -golden.write
