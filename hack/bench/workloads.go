@@ -36,7 +36,7 @@ var workloads = []workload{
 	{"lease-grant", false, "lease-grant --in-flight=64 --connections=8"},
 	{"lease-keepalive", true, "lease-keepalive --in-flight=256 --connections=16"},
 	{"lease-expiry", false, "lease-expiry --leases=10000 --ttl=20"},
-	{"lease-expiry-100k", false, "lease-expiry --leases=100000 --key-space=100000 --ttl=30"},
+	{"lease-expiry-100k", false, "lease-expiry --in-flight=16 --connections=4 --leases=100000 --key-space=110000 --ttl=30"},
 	{"kubernetes", true, "kubernetes --in-flight=64 --connections=8"},
 }
 

@@ -27,7 +27,7 @@ func leaseScenarios() []Scenario {
 			make: func(r *run) scenario { return newRenewals(r) },
 		},
 		{
-			Name: "lease-expiry", Short: "Let leases with a key each expire within one second; latency is from when they may",
+			Name: "lease-expiry", Short: "Let leases with a key each expire within one second, beside writes of the keys without; latency is from when they may",
 			flags: func(c *Config) []func(*pflag.FlagSet) {
 				return []func(*pflag.FlagSet){c.leaseFlags, c.ttlFlags(10)}
 			},
@@ -151,7 +151,7 @@ type expiry struct {
 	shard       *shard
 }
 
-func (x *expiry) kinds() ([]string, int) { return []string{"expiry"}, 1 }
+func (x *expiry) kinds() ([]string, int) { return []string{"expiry", "put beside"}, 1 }
 
 func (x *expiry) close() { x.watches.close() }
 
@@ -204,14 +204,46 @@ func (x *expiry) seen(_ *watcher, e *mvccpb.Event) error {
 	return nil
 }
 
-func (x *expiry) measure(ctx context.Context, _ *recorder) ([]Figure, error) {
+func (x *expiry) measure(ctx context.Context, rec *recorder) ([]Figure, error) {
+	writes, written := x.r.timed(besides{puts{x.r}}, rec), make(chan error, 1)
+	writes.limit, writes.deadline = 0, time.Time{}
+	go func() { written <- x.beside(ctx, writes) }()
 	err := x.watches.wait(ctx, time.Until(x.target)+time.Second)
+	writes.stopped.Store(true)
+	err = errors.Join(err, <-written)
 	x.watches.close() // first and last are the reader's
 	took := x.last.Sub(x.first)
 	return []Figure{
 		{"first to last key", took.Seconds(), "s"},
 		{"keys gone", float64(len(x.ids)) / max(took.Seconds(), 1e-6), "a second"},
 	}, err
+}
+
+// beside writes from when the first lease may expire until the loop is stopped,
+// where there are keys without a lease.
+func (x *expiry) beside(ctx context.Context, writes *loop) error {
+	if x.r.c.KeySpace == x.r.c.Leases {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Until(x.target)):
+		return x.r.drive(ctx, writes, x.r.c.InFlight)
+	}
+}
+
+// besides are puts of the keys without a lease.
+type besides struct{ puts }
+
+func (b besides) next(s *slot) bool {
+	c := callOf[pb.PutRequest, pb.PutResponse](s)
+	first := b.r.c.Leases
+	s.kind, s.key = 1, first+int(s.number)%(b.r.c.KeySpace-first)
+	s.keyBytes = b.r.data.key(s.keyBytes[:0], s.key)
+	c.request.Key, c.request.Value = s.keyBytes, b.r.data.value(s.key, 0)
+	s.method, s.request, s.reply = pb.KV_Put_FullMethodName, &c.request, &c.reply
+	return true
 }
 
 // attached are puts of one key a lease.

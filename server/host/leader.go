@@ -9,8 +9,12 @@ import (
 	"metastore.io/metastore/server/state"
 )
 
-// expireBatch bounds the leases that one entry revokes.
-const expireBatch = 10_000
+const (
+	// expireRate is how many leases expire a second, at most, and expireBatch how
+	// many by one entry: whoever writes meanwhile waits for one of those.
+	expireRate  = 40_000
+	expireBatch = 5_000
+)
 
 // leaderWatch tells who waits that the leader changed.
 type leaderWatch struct {
@@ -66,7 +70,8 @@ func (h *Host) expireLeases() {
 	if r == nil {
 		return
 	}
-	ids := r.Expired(time.Now(), expireBatch)
+	due := min(expireBatch, max(1, int(expireRate*h.c.TickInterval/time.Second)))
+	ids := r.Expired(time.Now(), due)
 	if len(ids) == 0 {
 		return
 	}
