@@ -217,6 +217,7 @@ void* ms_scan_open(rocksdb_t* db, rocksdb_column_family_handle_t* cf, const void
                    const char* from, size_t from_len, const char* to, size_t to_len) {
   Scan* scan = new Scan;
   ReadOptions o = At(snapshot);
+  o.fill_cache = false;  // a start's scan of all rows would leave nothing else there
   if (to != nullptr) {
     scan->to.assign(to, to_len);
     scan->bound = scan->to;
