@@ -46,6 +46,19 @@ var _ = Describe("a change of the spec", Ordered, func() {
 		k.expectNoFailure("a roll")
 		k.expectAllWatched(ctx)
 	}, NodeTimeout(5*time.Minute))
+
+	It("to an image that cannot be had stops at one member, says so, and is taken back at once", func(ctx context.Context) {
+		ids := c.memberIDs(ctx)
+		c.edit(ctx, func(object *v1alpha1.MetaStoreCluster) { object.Spec.Image = "metastore.invalid/metastore:none" })
+		c.untilReason(ctx, v1alpha1.ConditionStalled, "PodRefused")
+		object, err := c.get(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(object.Status.ReadyReplicas).To(BeEquivalentTo(replicas - 1))
+		c.edit(ctx, func(object *v1alpha1.MetaStoreCluster) { object.Spec.Image = env.serverImage })
+		c.untilReady(ctx)
+		Expect(c.memberIDs(ctx)).To(Equal(ids))
+		k.expectNoFailure("an image that cannot be had")
+	}, NodeTimeout(readyTimeout))
 })
 
 // edit changes the spec as `kubectl edit` does.

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -21,6 +22,10 @@ import (
 
 // nodeSilence is how long a node must not have been heard of to count as down.
 const nodeSilence = 30 * time.Second
+
+// noVolumeYet is how long a claim without a class may wait for a volume that
+// somebody has made for it.
+const noVolumeYet = 10 * time.Second
 
 func ordinals[V any](m map[int]V) []int { return slices.Sorted(maps.Keys(m)) }
 
@@ -45,8 +50,24 @@ func podFacts(p *corev1.Pod) plan.Pod {
 	}
 	if s := serverStatus(p); s != nil && s.State.Running == nil {
 		f.ExitCode = exitCode(s)
+		f.Refused = refused(p, s)
 	}
 	return f
+}
+
+// refused is what a person has to change before the kubelet can start a server.
+func refused(p *corev1.Pod, s *corev1.ContainerStatus) string {
+	if s.State.Waiting == nil {
+		return ""
+	}
+	switch s.State.Waiting.Reason {
+	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull":
+		return fmt.Sprintf("pod %s cannot get its image %s; name one that exists in spec.version or spec.image, or give access to it (spec.podTemplate.spec.imagePullSecrets)",
+			p.Name, p.Spec.Containers[0].Image)
+	case "CreateContainerConfigError", "CreateContainerError":
+		return fmt.Sprintf("the container of pod %s cannot be made: %s", p.Name, s.State.Waiting.Message)
+	}
+	return ""
 }
 
 func podCondition(p *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
@@ -135,20 +156,41 @@ func (r *Reconciler) volumeFacts(ctx context.Context, c *corev1.PersistentVolume
 		Member:       plan.MemberID(parseID(c.Annotations[annotationMember])),
 		PeerTLS:      c.Annotations[annotationPeerTLS] == "true",
 	}
-	if f.CapacityBytes = c.Status.Capacity.Storage().Value(); c.Status.Phase != corev1.ClaimBound {
-		f.CapacityBytes = f.RequestBytes
-	}
-	if f.RequestBytes >= wantBytes && !mayGrow {
-		return f, nil
-	}
-	if c.Status.Phase != corev1.ClaimBound {
+	f.CapacityBytes = c.Status.Capacity.Storage().Value()
+	var err error
+	switch {
+	case c.Status.Phase != corev1.ClaimBound:
 		// A claim cannot change before it is bound; its turn comes then.
 		f.RequestBytes = max(f.RequestBytes, wantBytes)
-		return f, nil
+		f.CapacityBytes = f.RequestBytes
+		f.Unbound = c.Status.Phase == corev1.ClaimPending && c.Spec.VolumeName == ""
+		if f.Unbound {
+			f.ClassMissing, err = r.classMissing(ctx, c)
+		}
+	case f.RequestBytes < wantBytes || mayGrow:
+		f.Expandable, err = r.expandable(ctx, c.Spec.StorageClassName)
 	}
-	var err error
-	f.Expandable, err = r.expandable(ctx, c.Spec.StorageClassName)
 	return f, err
+}
+
+// classMissing says what to do when a claim names a class that does not exist, or
+// none where there is no default one.
+func (r *Reconciler) classMissing(ctx context.Context, c *corev1.PersistentVolumeClaim) (string, error) {
+	class := c.Spec.StorageClassName
+	switch {
+	case class == nil && r.Now().Sub(c.CreationTimestamp.Time) > noVolumeYet:
+		return "there is no volume for claim " + c.Name + ": no storage class is named and Kubernetes has no default one; name one in spec.storage.storageClassName, or make one the default", nil
+	case class == nil || *class == "":
+		return "", nil
+	}
+	err := r.Live.Get(ctx, client.ObjectKey{Name: *class}, &storagev1.StorageClass{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return fmt.Sprintf("the storage class %s does not exist; name another one in spec.storage.storageClassName, or create it", *class), nil
+	case apierrors.IsForbidden(err): // an operator of one namespace
+		return "", nil
+	}
+	return "", err
 }
 
 // expandable asks the class; where classes may not be read the API server

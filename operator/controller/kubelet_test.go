@@ -10,6 +10,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -28,6 +29,10 @@ const (
 	nodeName = "node-1"
 	// tick is how often the kubelet looks at a pod, as a probe does.
 	tick = 100 * time.Millisecond
+	// missingTag is that of images that cannot be pulled.
+	missingTag = ":missing"
+	// imageMissing is for a container that was never started.
+	imageMissing member.Exit = -1
 )
 
 // kubelet is the scheduler, the provisioner and the kubelet of the suite: it
@@ -111,6 +116,9 @@ func (k *kubelet) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 	if err != nil || !ok {
 		return again, err
 	}
+	if strings.HasSuffix(pod.Spec.Containers[0].Image, missingTag) {
+		return again, k.tell(ctx, pod, imageMissing, false)
+	}
 	exit := member.Running
 	if !fake.Alive(pod.Name) {
 		fake.Stop(pod.Name)
@@ -127,6 +135,11 @@ func (k *kubelet) mount(ctx context.Context, pod *corev1.Pod) (volume string, ok
 	key := client.ObjectKey{Namespace: pod.Namespace, Name: resources.DataVolume + "-" + pod.Name}
 	if err := k.client.Get(ctx, key, claim); err != nil {
 		return "", false, client.IgnoreNotFound(err)
+	}
+	if class := claim.Spec.StorageClassName; class != nil {
+		if err := k.client.Get(ctx, client.ObjectKey{Name: *class}, &storagev1.StorageClass{}); err != nil {
+			return "", false, client.IgnoreNotFound(err)
+		}
 	}
 	want := claim.Spec.Resources.Requests.Storage()
 	if claim.Status.Phase != corev1.ClaimBound || claim.Status.Capacity.Storage().Cmp(*want) < 0 {
@@ -176,9 +189,12 @@ func (k *kubelet) tell(ctx context.Context, pod *corev1.Pod, exit member.Exit, r
 	old := pod.DeepCopy()
 	now := metav1.Now()
 	status := corev1.ContainerStatus{Name: resources.Container, Image: "test", ImageID: "test", Ready: ready, Started: ptr.To(exit == member.Running)}
-	if exit == member.Running {
+	switch exit {
+	case member.Running:
 		status.State.Running = &corev1.ContainerStateRunning{}
-	} else {
+	case imageMissing:
+		status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}
+	default:
 		status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}
 		status.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: int32(exit), Reason: "Error"}
 	}

@@ -204,6 +204,8 @@ func (o *observation) stalledBy(d plan.Decision, actErr error) (reason, message 
 	switch {
 	case actErr != nil && (apierrors.IsInvalid(actErr) || apierrors.IsForbidden(actErr)) && errors.As(actErr, &status):
 		return "ActionRefused", fmt.Sprintf("%s, but the API server refuses it: %s", d.Message, status.Status().Message), true
+	case len(d.Blocked) > 0 && d.Blocked[0].Hinders:
+		return d.Blocked[0].Reason, d.Blocked[0].Message, true
 	case d.Overdue(o.now):
 		return d.Reason, d.Message, true
 	case len(d.Blocked) > 0:

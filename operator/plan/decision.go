@@ -149,6 +149,8 @@ type Decision struct {
 // Blocked is a wish that cannot be fulfilled, with what the user can do.
 type Blocked struct {
 	Reason, Message string
+	// Hinders says that it may be why others wait.
+	Hinders bool
 }
 
 // Waiting says that the decision is to wait for something.
@@ -178,6 +180,8 @@ const (
 	ReasonVolumeFull      = "VolumeFull"
 	ReasonNoSpace         = "NoSpace"
 	ReasonOtherClass      = "StorageClassDiffers"
+	ReasonClassMissing    = "StorageClassMissing"
+	ReasonPodRefused      = "PodRefused"
 	ReasonMemberStarting  = "MemberStarting"
 	ReasonMemberUnhealthy = "MemberUnhealthy"
 	ReasonCertificates    = "CertificatesMissing"

@@ -95,11 +95,12 @@ var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 //
 // A pod takes rev=, age=, for= (how long Ready has its value), exit=, waiting=,
 // ending=, node=gone|down; a volume recorded=, vol-age=, fixed, vol-ending,
-// vol-lost, vol-node=gone, vol-differs (from https), vol-class=other, vol-has= (its capacity), owned, unrecorded;
-// a pod restart; a member db=, quota=, compacted, leader, learner, lag=, silent,
-// unstarted, leaderless, https. Set and pods take client= and peer= for their TLS
-// modes. survivor=2/100/99 is what one without a quorum says: the term and the
-// index that its log ends with, and the index that it knows as committed.
+// vol-lost, vol-node=gone, vol-differs (from https), vol-class=other, vol-has= (its
+// capacity), owned, unrecorded, unbound, no-class= (why); a pod restart, refused=
+// (why); a member db=, quota=, compacted, leader, learner, lag=, silent, unstarted,
+// leaderless, https. Set and pods take client= and peer= for their TLS modes.
+// survivor=2/100/99 is what one without a quorum says: the term and the index that
+// its log ends with, and the index that it knows as committed.
 func parseWorld(text string) (World, error) {
 	w := World{
 		Now: epoch, Limits: DefaultLimits(), Bootstrapped: true, ListKnown: true,
@@ -242,7 +243,7 @@ func (f fields) intoOrdinal(w *World, ordinal int) {
 			Ready: state == "ready", ReadyChangedAt: f.ago("for", time.Minute),
 			Running: state == "ready" || state == "starting", ExitCode: f.number("exit", 0), Waiting: f.text("waiting", ""),
 			Terminating: f.has("ending"), TerminatingAt: f.ago("ending", 0),
-			Restart: f.has("restart"), NodeGone: f.text("node", "") == "gone", NodeDown: f.text("node", "") == "down",
+			Restart: f.has("restart"), Refused: f.text("refused", ""), NodeGone: f.text("node", "") == "gone", NodeDown: f.text("node", "") == "down",
 			Modes: f.modes(),
 		}
 	}
@@ -252,6 +253,7 @@ func (f fields) intoOrdinal(w *World, ordinal int) {
 			Expandable: !f.has("fixed"), Terminating: f.has("vol-ending"), Lost: f.has("vol-lost"), Owned: f.has("owned"), Member: f.id("member"),
 			NodeGone: f.text("vol-node", "") == "gone", OtherClass: f.text("vol-class", "") == "other",
 			CapacityBytes: int64(f.number("vol-has", f.number("vol", 10))), PeerTLS: f.has("https") != f.has("vol-differs"),
+			Unbound: f.has("unbound") || f.has("no-class"), ClassMissing: f.text("no-class", ""),
 		}
 		if f.has("recorded") || f.has("unrecorded") {
 			v.Member = f.id("recorded")

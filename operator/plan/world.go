@@ -184,6 +184,9 @@ type Pod struct {
 	// NodeGone says that the pod's node does not exist any more, NodeDown that it
 	// exists and has not been heard of for a while.
 	NodeGone, NodeDown bool
+	// Refused is why the kubelet cannot start the server before a person helps, in
+	// one sentence that says how; empty when it can, or nobody knows.
+	Refused string
 	// Modes are what its server was started with.
 	Modes v1alpha1.TLSModes
 	// Restart says that the pod has to be made anew although its template is the
@@ -199,6 +202,10 @@ type Volume struct {
 	RequestBytes int64
 	// CapacityBytes is what the volume has, which follows RequestBytes.
 	CapacityBytes int64
+	// Unbound says that no volume was ever bound to the claim; ClassMissing is why
+	// none will be, in one sentence that says what to do, where that is known.
+	Unbound      bool
+	ClassMissing string
 	// OtherClass says that the claim is of another storage class than the spec's.
 	OtherClass bool
 	// Expandable says that its class lets a claim grow.
