@@ -57,8 +57,12 @@ func forgetMetrics(namespace, name string) {
 	}
 }
 
-// countStep counts a step that was taken; one that failed is made again.
+// countStep counts a step that was taken or failed. One that met a world that has
+// moved on is neither.
 func (o *observation) countStep(d plan.Decision, err error) {
+	if passing(err) {
+		return
+	}
 	ns, name, failed := o.cluster.Namespace, o.cluster.Name, "false"
 	if err != nil {
 		failed = "true"
