@@ -47,7 +47,7 @@ func TestController(t *testing.T) {
 	}
 	RegisterFailHandler(Fail)
 	suite, reporter := GinkgoConfiguration()
-	suite.Timeout = 8 * time.Minute
+	suite.Timeout = 15 * time.Minute
 	RunSpecs(t, "operator/controller", suite, reporter)
 }
 
