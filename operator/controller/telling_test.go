@@ -28,6 +28,9 @@ var _ = Describe("What the operator does", func() {
 		f.scale(3)
 		f.awaitReady()
 		f.lose("x-1")
+		// The condition Ready may be that of before the loss.
+		Eventually(func() string { return strings.Join(f.fake.Changes(), ", ") }).WithTimeout(patience).
+			Should(HaveSuffix("remove x-1, add x-1, promote x-1"))
 		f.awaitReady()
 		f.edit(func(c *v1alpha1.MetaStoreCluster) {
 			c.Spec.Server = &v1alpha1.ServerSpec{SnapshotCount: ptr.To(int64(7000))}
