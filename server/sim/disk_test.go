@@ -216,13 +216,17 @@ func (f *processFile) Truncate(sizeBytes int64) error {
 }
 
 func (f *processFile) Sync() error {
-	if f.isLog {
-		f.fs.m.lastSynced = f.fs.m.lastWrite
-	}
+	written := f.fs.m.lastWrite
 	takes := f.fs.w.about(f.fs.w.p.sync)
+	var err error
 	switch planted := f.fs.w.planted; {
 	case f.isLog && planted == plantNoSync, strings.HasPrefix(f.name, engineDir) && planted == plantNoDumpSync:
-		return f.fs.change(takes)
+		err = f.fs.change(takes)
+	default:
+		err = f.fs.changing(takes, f.File.Sync)
 	}
-	return f.fs.changing(takes, f.File.Sync)
+	if f.isLog && err == nil { // until then, and if it fails, the one before is the last
+		f.fs.m.lastSynced = written
+	}
+	return err
 }
