@@ -67,9 +67,7 @@ var _ = Describe("a cluster of three members", func() {
 			}, NodeTimeout(10*time.Minute))
 
 			It("goes on while a node is down and takes its member back", func(ctx context.Context) {
-				if env.nodeScript == "" {
-					Skip("the nodes of this Kubernetes are not ours to stop")
-				}
+				env.needsNodes()
 				node := c.pod(ctx, replicas-1).Spec.NodeName
 				w := startWriter(c.serviceClient(ctx), "power/")
 				w.expectProgress(ctx, 20)

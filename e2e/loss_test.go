@@ -89,10 +89,12 @@ func (c *cluster) memberIDs(ctx context.Context) map[string]string {
 	return out
 }
 
+// needsNodes skips specs that stop nodes or harm what is on them where that is not
+// for us to do: on a Kubernetes that KUBECONFIG names, or on kind.
 func (e *environment) needsNodes() {
 	GinkgoHelper()
 	if e.nodeScript == "" {
-		Skip("the nodes of this Kubernetes are not ours")
+		Skip("the nodes of this Kubernetes are not ours to stop or to harm")
 	}
 }
 
