@@ -37,6 +37,7 @@ func (o Opener) Open(dir string) (engine.Engine, error) {
 
 // open leaves the table files as they are when it is told not to compact.
 func (o Opener) open(dir string, compact bool) (*rocks, error) {
+	boundAllocator()
 	if err := prepareDir(dir); err != nil {
 		return nil, err
 	}

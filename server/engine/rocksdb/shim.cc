@@ -2,6 +2,9 @@
 
 #include "shim.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <stdio.h>
 #include <string.h>
 
@@ -90,6 +93,13 @@ char* Append(char* dst, const Slice& s) {
 }
 
 }  // namespace
+
+void ms_bound_allocator(void) {
+#ifdef __GLIBC__
+  mallopt(M_ARENA_MAX, 2);
+  mallopt(M_MMAP_THRESHOLD, 128 << 10);
+#endif
+}
 
 void ms_log_to(rocksdb_options_t* options, uintptr_t logger) {
   options->rep.info_log = std::make_shared<GoLogger>(logger);

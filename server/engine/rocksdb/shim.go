@@ -27,6 +27,9 @@ import (
 	"metastore.io/metastore/server/engine"
 )
 
+// boundAllocator is called before the first database is opened.
+var boundAllocator = sync.OnceFunc(func() { C.ms_bound_allocator() })
+
 // handle is the database and its column families as the shim takes them.
 type handle struct {
 	db  *C.rocksdb_t

@@ -14,6 +14,13 @@ extern "C" {
 
 // Errors are returned in *err: nil, or text that the caller frees.
 
+// ms_bound_allocator keeps glibc's allocator near what is in use, for the whole
+// process. Calls come from whichever thread a goroutine is on, and each of many
+// arenas would keep what large batches left in it; large buffers are mapped and
+// go back when freed, whereas glibc would raise the size that counts as large.
+// Other allocators have no such call.
+void ms_bound_allocator(void);
+
 // ms_log_to has RocksDB hand its warnings to msLog instead of writing a file:
 // its own logger aborts the process when the volume is full. logger is a Go
 // handle, which msLogDone gives back when the database is gone.
