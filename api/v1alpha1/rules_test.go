@@ -47,9 +47,19 @@ func startAPI(t *testing.T) client.Client {
 // line is "path: value"; the value is YAML, and "-" removes the field.
 func manifest(t *testing.T, lines ...string) *unstructured.Unstructured {
 	t.Helper()
+	return manifestOf(t, "MetaStoreCluster", lines...)
+}
+
+// smallest are the specs of the smallest valid objects.
+var smallest = map[string]string{
+	"MetaStoreCluster": "{replicas: 3, storage: {size: 1Gi}}",
+}
+
+// manifestOf is the same of any kind.
+func manifestOf(t *testing.T, kind string, lines ...string) *unstructured.Unstructured {
+	t.Helper()
 	o := &unstructured.Unstructured{}
-	base := `{apiVersion: metastore.io/v1alpha1, kind: MetaStoreCluster, metadata: {name: store, namespace: default},
-		spec: {replicas: 3, storage: {size: 1Gi}}}`
+	base := fmt.Sprintf("{apiVersion: metastore.io/v1alpha1, kind: %s, metadata: {name: store, namespace: default}, spec: %s}", kind, smallest[kind])
 	if err := yaml.Unmarshal([]byte(base), &o.Object); err != nil {
 		t.Fatal(err)
 	}
@@ -121,6 +131,11 @@ func TestRules(t *testing.T) {
 			})
 		}
 	})
+	t.Run("other kinds", func(t *testing.T) {
+		for _, tc := range otherKinds {
+			t.Run(tc.kind+" "+tc.name, func(t *testing.T) { j.otherKind(t, c, tc) })
+		}
+	})
 	t.Run("update", func(t *testing.T) {
 		for i, tc := range updates {
 			t.Run(tc.name, func(t *testing.T) { j.update(t, c, fmt.Sprintf("update-%d", i), tc) })
@@ -134,19 +149,16 @@ func TestRules(t *testing.T) {
 	t.Run("every rule was broken once", func(t *testing.T) { j.complete(t) })
 }
 
-// complete asks that each rule of the CRD has refused something above.
+// complete asks that each rule of the CRDs has refused something above.
 func (j *judges) complete(t *testing.T) {
-	crd, err := os.ReadFile(filepath.Join("..", "..", "config", "crd", "bases", "metastore.io_metastoreclusters.yaml"))
-	if err != nil {
-		t.Fatal(err)
+	var rules []string
+	for _, file := range manifests(t, "crd") {
+		for _, crd := range read(t, file) {
+			rules = append(rules, messages(crd.Object)...)
+		}
 	}
-	var tree any
-	if err := yaml.Unmarshal(crd, &tree); err != nil {
-		t.Fatal(err)
-	}
-	rules := messages(tree)
-	if len(rules) < 30 {
-		t.Fatalf("the CRD has only %d rules with a message", len(rules))
+	if len(rules) < 60 {
+		t.Fatalf("the CRDs have only %d rules with a message", len(rules))
 	}
 	for _, rule := range rules {
 		sentence, _, _ := strings.Cut(strings.TrimPrefix(rule, "'"), "'.format(")
