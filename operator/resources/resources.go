@@ -1,6 +1,7 @@
 // Package resources builds the objects that a MetaStoreCluster owns: a
 // StatefulSet, the members' start-up settings, two Services and a
-// PodDisruptionBudget. It owns their names, labels and shape.
+// PodDisruptionBudget; and the Jobs of backups. It owns their names, labels and
+// shape.
 //
 // It promises that building is pure: the same cluster, image and tuning give
 // the same bytes, and every field of the spec shows in an object. Objects are
@@ -72,7 +73,7 @@ func (b Builder) WithModes(modes v1alpha1.TLSModes) Builder {
 // SelectorLabels select the member pods of the named cluster. Invariant: they
 // never change, since a StatefulSet's selector cannot.
 func SelectorLabels(cluster string) map[string]string {
-	return map[string]string{labelName: "metastore", labelInstance: cluster, labelComponent: "member"}
+	return map[string]string{labelName: "metastore", labelInstance: cluster, labelComponent: ComponentMember}
 }
 
 // Labels are on every object of the named cluster.
