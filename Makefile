@@ -30,7 +30,7 @@ STATIC_FLAGS := -s -w -linkmode=external -extldflags "-static -Wl,--gc-sections"
 
 MODULES := . hack/tools hack/kubernetes/src/kube hack/kubernetes/src/addons
 GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml \
-             charts/metastore/crds charts/metastore/files/role.yaml
+             charts/metastore/files
 
 ##@ Use
 
@@ -167,13 +167,13 @@ verify: packages $(GOLANGCI_LINT) $(CONTROLLER_GEN) ## format, vet, lint, tidy m
 ##@ Make
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## deep copies, CRDs, RBAC, and the chart's copies of them
+generate: $(CONTROLLER_GEN) ## deep copies, CRDs, RBAC, and the chart's copies of them and of alerts and dashboard
 	@$(CONTROLLER_GEN) object paths=./api/...
 	@$(CONTROLLER_GEN) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
 	@$(CONTROLLER_GEN) rbac:roleName=metastore-operator 'paths=./operator/controller/...;./operator/cmd/...' output:rbac:artifacts:config=config/rbac
-	@mkdir -p charts/metastore/crds charts/metastore/files
-	@cp config/crd/bases/*.yaml charts/metastore/crds/
-	@cp config/rbac/role.yaml charts/metastore/files/role.yaml
+	@rm -rf charts/metastore/files && mkdir -p charts/metastore/files/crds
+	@cp config/crd/bases/*.yaml charts/metastore/files/crds/
+	@cp config/rbac/role.yaml config/monitoring/pod_monitor.yaml config/monitoring/prometheus_rule.yaml config/monitoring/dashboard.json charts/metastore/files/
 
 .PHONY: build
 build: packages ## bin/metastore (RocksDB inside) and bin/metastore-operator, both static
@@ -191,6 +191,11 @@ image: build ## docker-archives of both images in dist/, without docker
 	  echo "dist/$$f.tar: $$size MB (at most $(IMAGE_LIMIT_MB))"; \
 	  [ $$size -lt $(IMAGE_LIMIT_MB) ] || { echo "error: dist/$$f.tar is too large"; exit 1; }; \
 	done
+
+.PHONY: manifest
+manifest: kube-assets ## dist/metastore.yaml: the operator in one file, for kubectl apply --server-side -f
+	@mkdir -p dist
+	@hack/manifest.sh dist/metastore.yaml
 
 .PHONY: clean
 clean: ## what make left in this folder; the cache stays
@@ -218,7 +223,7 @@ CONFORMANCE_SERVER = $(if $(filter etcd,$(SERVER)),-server $(ETCD_BIN)/etcd,-ser
 
 .PHONY: kube-assets
 kube-assets: go-is-there
-	@hack/kubernetes/binaries.sh kube etcd
+	@hack/kubernetes/binaries.sh kube etcd helm
 
 $(CONTROLLER_GEN): hack/tools/go.mod hack/tools/go.sum | go-is-there
 	@$(STAGE) 'tools: controller-gen' go build -C hack/tools -o $(TOOLS)/ sigs.k8s.io/controller-tools/cmd/controller-gen
