@@ -43,8 +43,10 @@ var rooms = map[string][]string{
 	"server/proxy": {},
 	"server/bench": {},
 	"server/node":  {"server/..."},
-	"server/cmd":   {"server/..."},
-	"server/sim":   {"server/...", "server/engine/enginetest"},
+	// backup speaks to members as any client does, and makes data dirs as node does.
+	"server/backup": {"server/node", "server/etcdfile", "server/disk"},
+	"server/cmd":    {"server/..."},
+	"server/sim":    {"server/...", "server/engine/enginetest"},
 
 	"server/difftest": {"server/..."},
 

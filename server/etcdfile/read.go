@@ -13,6 +13,9 @@ import (
 	"go.etcd.io/bbolt"
 )
 
+// ErrNewer is wrapped by errors about a file of a newer version of the format.
+var ErrNewer = errors.New("it was written by a newer version")
+
 // openTimeout is how long a database that a server has open is waited for.
 const openTimeout = time.Second
 
@@ -152,7 +155,7 @@ func checkContent(tx *bbolt.Tx) error {
 		return fmt.Errorf("its storage version %q is not readable", v)
 	}
 	if major > maxStorageMajor || major == maxStorageMajor && minor > maxStorageMinor {
-		return fmt.Errorf("its storage version is %s, this version knows up to %d.%d", v, maxStorageMajor, maxStorageMinor)
+		return fmt.Errorf("its storage version is %s, this version knows up to %d.%d: %w", v, maxStorageMajor, maxStorageMinor, ErrNewer)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package etcdfile
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"math"
 
@@ -19,6 +20,9 @@ type Contents struct {
 	// Revision is the newest one that the file stands for.
 	Revision   int64
 	Compaction mvcc.Compaction
+	// Index and Term are the place in the raft log that the file stands for; 0
+	// where an old etcd did not note them.
+	Index, Term uint64
 }
 
 // Inspect tells what CopyTo would copy, or why it cannot: bump, the revisions
@@ -81,6 +85,7 @@ func (f *File) view(read func(tx *bbolt.Tx) error) error {
 
 func readContents(tx *bbolt.Tx) (c Contents, err error) {
 	meta := tx.Bucket(bucketMeta)
+	c.Index, c.Term = metaUint64(meta.Get(metaIndex)), metaUint64(meta.Get(metaTerm))
 	c.Compaction = mvcc.Compaction{Scheduled: -1, Finished: -1}
 	if v := meta.Get(metaScheduled); v != nil {
 		if c.Compaction.Scheduled, err = revisionMain(v); err != nil {
@@ -104,6 +109,14 @@ func readContents(tx *bbolt.Tx) (c Contents, err error) {
 		c.Revision = max(c.Revision, newest)
 	}
 	return c, nil
+}
+
+// metaUint64 reads an integer of the bucket meta; 0 where there is none.
+func metaUint64(v []byte) uint64 {
+	if len(v) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(v)
 }
 
 // copier fills an engine in batches.

@@ -16,9 +16,9 @@ import (
 type RestoreOptions struct {
 	// File is a snapshot of etcd or of MetaStore.
 	File string
-	// SkipHashCheck takes a file without looking for its SHA-256, as one has to
-	// that was copied from a data dir of etcd.
-	SkipHashCheck bool
+	// Check says what is asked of its SHA-256, which one that was copied from a
+	// data dir of etcd does not have.
+	Check etcdfile.HashCheck
 	// BumpRevision adds revisions and marks all as compacted; 0 does neither.
 	BumpRevision uint64
 }
@@ -37,11 +37,7 @@ func Restore(ctx context.Context, c Config, o RestoreOptions) error {
 	if err != nil {
 		return err
 	}
-	check := etcdfile.HashRequired
-	if o.SkipHashCheck {
-		check = etcdfile.HashSkipped
-	}
-	file, err := etcdfile.Open(o.File, check)
+	file, err := etcdfile.Open(o.File, o.Check)
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func newRoot() *cobra.Command {
 		return &node.ExitError{Code: node.ExitUsage, Err: fmt.Errorf("%q is not a valid command line argument; metastore --help lists the flags", args[0])}
 	}
 	f.register(root.Flags())
-	root.AddCommand(newSnapshot(), newCheck(), newGRPCProxy(), newGateway(), newBench(), &cobra.Command{
+	root.AddCommand(newSnapshot(), newBackup(), newCheck(), newGRPCProxy(), newGateway(), newBench(), &cobra.Command{
 		Use: "version", Short: "Print the versions", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), versionText()) },
 	})

@@ -41,7 +41,7 @@ func newSnapshotRestore() *cobra.Command {
 	c := node.DefaultConfig()
 	var o node.RestoreOptions
 	var peerURLs, level string
-	var markCompacted bool
+	var markCompacted, skipHash bool
 	cmd := &cobra.Command{
 		Use:   "restore FILE --data-dir DIR",
 		Short: "Make a new data dir from a snapshot of etcd v3.5 to v3.7 or of MetaStore",
@@ -54,7 +54,7 @@ func newSnapshotRestore() *cobra.Command {
 	fs.StringVar(&c.InitialCluster, "initial-cluster", "", "Members of the new cluster, as name=URL pairs; this member alone when not given.")
 	fs.StringVar(&c.InitialClusterToken, "initial-cluster-token", c.InitialClusterToken, "Token of the new cluster.")
 	fs.StringVar(&peerURLs, "initial-advertise-peer-urls", "http://localhost:2380", "This member's peer URLs.")
-	fs.BoolVar(&o.SkipHashCheck, "skip-hash-check", false, "Do not look for the file's sha256 (needed if it was copied from a data dir of etcd).")
+	fs.BoolVar(&skipHash, "skip-hash-check", false, "Do not look for the file's sha256 (needed if it was copied from a data dir of etcd).")
 	fs.Uint64Var(&o.BumpRevision, "bump-revision", 0, "Revisions to add to the newest one; goes with --mark-compacted.")
 	fs.BoolVar(&markCompacted, "mark-compacted", false, "Mark the newest revision as compacted; goes with --bump-revision.")
 	fs.StringVar(&level, "log-level", "info", "debug, info, warn, error, dpanic, panic or fatal.")
@@ -72,6 +72,9 @@ func newSnapshotRestore() *cobra.Command {
 			c.DataDir = c.Name + ".metastore"
 		}
 		o.File = args[0]
+		if skipHash {
+			o.Check = etcdfile.HashSkipped
+		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 		return node.Restore(ctx, c, o)
