@@ -114,7 +114,7 @@ func learners(w *World) *Decision {
 func (w *World) learner(m Member) *Decision {
 	op := w.joining(m.Ordinal)
 	p, hasPod := w.Pods[m.Ordinal]
-	v := w.Volumes[m.Ordinal]
+	v, hasVolume := w.Volumes[m.Ordinal]
 	if m.Ordinal >= w.Spec.Replicas {
 		s := step(Remove, m.Ordinal)
 		s.Member = m.ID
@@ -126,6 +126,11 @@ func (w *World) learner(m Member) *Decision {
 	if hasPod && v.Terminating && !p.Terminating && !m.Started {
 		return act(op, m.Ordinal, step(DeletePod, m.Ordinal), "VolumeGivenUp",
 			"pod %d holds the volume that is being replaced", m.Ordinal)
+	}
+	// The StatefulSet controller makes a claim before its pod and never afterwards.
+	if hasPod && !hasVolume && !p.Terminating && !m.Started && w.Now.After(p.CreatedAt.Add(w.Limits.ClaimGrace)) {
+		return act(op, m.Ordinal, step(DeletePod, m.Ordinal), "VolumeMissing",
+			"pod %d waits for a claim that nobody makes", m.Ordinal)
 	}
 	if m.Answers && m.Started && m.Lag <= w.Limits.MaxLag {
 		s := step(Promote, m.Ordinal)

@@ -116,6 +116,9 @@ type Limits struct {
 	// StaleSettings is how long a pod may take to see what was written just before
 	// it was made.
 	StaleSettings time.Duration
+	// ClaimGrace is how long after its creation a pod may be seen without its claim,
+	// which another cache may show later.
+	ClaimGrace time.Duration
 	// RepairInterval is the least age of a volume that is given up, so that a
 	// member that fails again and again is not replaced in a hot loop.
 	RepairInterval time.Duration
@@ -139,6 +142,7 @@ func DefaultLimits() Limits {
 		RepairGrace:        30 * time.Second,
 		LostGrace:          5 * time.Minute,
 		StaleSettings:      30 * time.Second,
+		ClaimGrace:         30 * time.Second,
 		RepairInterval:     2 * time.Minute,
 		ObjectTimeout:      2 * time.Minute,
 		PeerURLPause:       3 * time.Second,
