@@ -52,11 +52,12 @@ var rooms = map[string][]string{
 
 	"operator/tuning":     {"api"},
 	"operator/plan":       {"api"},
+	"operator/backup":     {"api"},
 	"operator/resources":  {"api", "operator/tuning"},
 	"operator/member":     {},
 	"operator/pki":        {},
-	"operator/controller": {"operator/plan", "operator/resources", "operator/member", "operator/tuning", "operator/pki", "api"},
-	"operator/cmd":        {"operator/controller", "operator/plan", "operator/resources", "operator/member", "operator/tuning", "operator/pki", "api"},
+	"operator/controller": {"operator/plan", "operator/backup", "operator/resources", "operator/member", "operator/tuning", "operator/pki", "api"},
+	"operator/cmd":        {"operator/controller", "operator/plan", "operator/backup", "operator/resources", "operator/member", "operator/tuning", "operator/pki", "api"},
 
 	"hack": {},
 	"e2e":  {"api", "operator/pki"},

@@ -26,6 +26,9 @@ const (
 	// ConditionAuthReady is True when members check users as spec.auth asks for and
 	// root has the Secret's password; absent where nobody asks for users.
 	ConditionAuthReady = "AuthReady"
+	// ConditionBackupCurrent is True when the newest complete backup is as new as
+	// every MetaStoreBackupSchedule promises; absent where none does.
+	ConditionBackupCurrent = "BackupCurrent"
 	// ConditionConfigValid is False when the spec asks for what cannot be, such as more cache than memory.
 	ConditionConfigValid = "ConfigValid"
 )
@@ -144,6 +147,11 @@ type MetaStoreClusterStatus struct {
 	// +optional
 	TLS *TLSStatus `json:"tls,omitempty"`
 
+	// LastBackup is the newest complete backup; it stays when that is deleted.
+	//
+	// +optional
+	LastBackup *LastBackupStatus `json:"lastBackup,omitempty"`
+
 	// Auth is absent where nobody asks for users.
 	//
 	// +optional
@@ -153,6 +161,24 @@ type MetaStoreClusterStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// LastBackupStatus is a backup that is complete.
+type LastBackupStatus struct {
+	// Name of the MetaStoreBackup.
+	Name string `json:"name"`
+	// CompletedAt is when it became complete.
+	CompletedAt metav1.Time `json:"completedAt"`
+	// Location of its artifact.
+	//
+	// +optional
+	Location string `json:"location,omitempty"`
+	// Revision of the key space that it holds.
+	Revision int64 `json:"revision"`
+	// StoredBytes is the size of what is stored.
+	//
+	// +optional
+	StoredBytes int64 `json:"storedBytes,omitempty"`
 }
 
 // MemberStatus is one member as the operator saw it.

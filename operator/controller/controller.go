@@ -19,11 +19,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -32,6 +30,7 @@ import (
 	"metastore.io/metastore/operator/member"
 	"metastore.io/metastore/operator/pki"
 	"metastore.io/metastore/operator/plan"
+	"metastore.io/metastore/operator/resources"
 )
 
 // +kubebuilder:rbac:groups=metastore.io,resources=metastoreclusters,verbs=get;list;watch;patch
@@ -109,18 +108,14 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(clusterOf)).
 		// Their names and versions only: no cache holds what is in them.
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.clustersNaming)).
-		WithOptions(controller.Options{
-			MaxConcurrentReconciles: max(1, r.Concurrency),
-			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
-				r.Pace.Retry, r.Pace.MaxRetry),
-		}).
+		WithOptions(options(r.Concurrency, r.Pace)).
 		Complete(r)
 }
 
 // clusterOf maps a pod or a claim to its cluster, by the label that both carry.
 func clusterOf(_ context.Context, o client.Object) []reconcile.Request {
 	name := o.GetLabels()[labelInstance]
-	if name == "" {
+	if name == "" || o.GetLabels()[labelComponent] != resources.ComponentMember {
 		return nil
 	}
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: name}}}

@@ -47,6 +47,8 @@ type kubelet struct {
 	fakes map[string]*member.Fake
 	// held are pods that the kubelet leaves alone, as one on a silent node.
 	held map[types.UID]bool
+	// commands are what Jobs run, by namespace.
+	commands map[string]command
 }
 
 // fake returns the members of a cluster, made when they are first asked for:
@@ -74,7 +76,7 @@ func (k *kubelet) holds(pod *corev1.Pod) bool {
 }
 
 func startKubelet() *kubelet {
-	k := &kubelet{fakes: map[string]*member.Fake{}, held: map[types.UID]bool{}}
+	k := &kubelet{fakes: map[string]*member.Fake{}, held: map[types.UID]bool{}, commands: map[string]command{}}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"},
 	})
@@ -101,6 +103,9 @@ func (k *kubelet) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 	}
 	if k.holds(pod) {
 		return again, nil
+	}
+	if pod.Labels[labelComponent] != resources.ComponentMember {
+		return again, k.runJob(ctx, pod)
 	}
 	cluster := pod.Labels[labelInstance]
 	fake := k.fake(pod.Namespace, cluster)

@@ -19,6 +19,7 @@ import (
 const (
 	labelInstance  = "app.kubernetes.io/instance"
 	labelManagedBy = "app.kubernetes.io/managed-by"
+	labelComponent = "app.kubernetes.io/component"
 )
 
 // observation is one look at a cluster: the objects, the members, and what

@@ -94,7 +94,7 @@ func startControllers(kubeconfig []byte) {
 		"--leader-elect=false", "--cert-dir="+dir, "--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", freePort()),
 		"--kube-api-qps=500", "--kube-api-burst=1000",
 		"--controllers=statefulset-controller,persistentvolumeclaim-protection-controller,disruption-controller,"+
-			"endpointslice-controller,garbage-collector-controller,namespace-controller")
+			"endpointslice-controller,garbage-collector-controller,namespace-controller,job-controller")
 	cmd.Stdout, cmd.Stderr = GinkgoWriter, GinkgoWriter
 	Expect(cmd.Start()).To(Succeed())
 	ended := make(chan error, 1)

@@ -1,5 +1,5 @@
-// Command metastore-operator runs the operator: one manager with the controller
-// of MetaStoreClusters. It owns the flags and nothing else; what the operator
+// Command metastore-operator runs the operator: one manager with the controllers
+// of all kinds. It owns the flags and nothing else; what the operator
 // does is in the packages below operator.
 package main
 
@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"time"
+	_ "time/tzdata" // for schedules: the image has no files of time zones
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
@@ -18,6 +19,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"metastore.io/metastore/api/v1alpha1"
+	"metastore.io/metastore/operator/backup"
 	"metastore.io/metastore/operator/controller"
 	"metastore.io/metastore/operator/member"
 	"metastore.io/metastore/operator/pki"
@@ -132,11 +134,42 @@ func setup(mgr ctrl.Manager, o options) error {
 	if err := r.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up controller: %w", err)
 	}
+	if err := setupBackups(mgr, o); err != nil {
+		return err
+	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("set up healthz: %w", err)
 	}
 	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("set up readyz: %w", err)
+	}
+	return nil
+}
+
+func setupBackups(mgr ctrl.Manager, o options) error {
+	backups := &controller.BackupReconciler{
+		Client:      mgr.GetClient(),
+		Live:        mgr.GetAPIReader(),
+		Events:      mgr.GetEventRecorder("metastore-operator"),
+		ServerImage: o.serverImage,
+		Limits:      backup.DefaultLimits(),
+		Pace:        controller.DefaultPace(),
+		Now:         time.Now,
+		Concurrency: o.concurrency,
+	}
+	if err := backups.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("set up the controller of backups: %w", err)
+	}
+	schedules := &controller.ScheduleReconciler{
+		Client:      mgr.GetClient(),
+		Live:        mgr.GetAPIReader(),
+		Events:      mgr.GetEventRecorder("metastore-operator"),
+		Pace:        controller.DefaultPace(),
+		Now:         time.Now,
+		Concurrency: o.concurrency,
+	}
+	if err := schedules.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("set up the controller of schedules: %w", err)
 	}
 	return nil
 }
