@@ -24,7 +24,7 @@ import (
 )
 
 // environment is the Kubernetes that the suite runs against. It is read from
-// KUBECONFIG, KUBECTL, SERVER_IMAGE, OPERATOR_IMAGE, REACH (direct: addresses
+// KUBECONFIG, KUBECTL, HELM, SERVER_IMAGE, OPERATOR_IMAGE, REACH (direct: addresses
 // of pods and services can be dialled; forward: only through the API server),
 // NODE_SH (takes start|stop NODE and exec NODE COMMAND; empty where nodes are not
 // ours) and E2E_LOGS (a folder for what failed specs leave).
@@ -40,6 +40,8 @@ type environment struct {
 
 	manifest string // what installOperator applied
 	operator client.ObjectKey
+	// operatorReplicas are as many as config/default asks for.
+	operatorReplicas int32
 }
 
 func newEnvironment() *environment {
@@ -95,7 +97,7 @@ func (e *environment) installOperator(ctx context.Context) {
 	for _, d := range deployments.Items {
 		for _, c := range d.Spec.Template.Spec.Containers {
 			if c.Image == e.operatorImage {
-				e.operator = client.ObjectKeyFromObject(&d)
+				e.operator, e.operatorReplicas = client.ObjectKeyFromObject(&d), *d.Spec.Replicas
 			}
 		}
 	}
