@@ -165,7 +165,9 @@ func (r release) helm(ctx context.Context, arguments ...string) {
 	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, mustGetenv("HELM"), append(arguments, "--namespace", r.namespace)...)
-	home := GinkgoT().TempDir() // no settings of whoever runs the suite
+	home, err := os.MkdirTemp("", "helm") // no settings of whoever runs the suite
+	Expect(err).NotTo(HaveOccurred())
+	defer os.RemoveAll(home)
 	cmd.Env = append(os.Environ(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
 	out, err := cmd.CombinedOutput()
 	Expect(err).NotTo(HaveOccurred(), "helm %v: %s", arguments, out)

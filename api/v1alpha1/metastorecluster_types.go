@@ -32,7 +32,11 @@ type MetaStoreCluster struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	Spec MetaStoreClusterSpec `json:"spec"`
+	// Until an operator has seen it the observed generation is -1: kstatus takes an
+	// object without any for current.
+	//
 	// +optional
+	// +kubebuilder:default:={"observedGeneration":-1}
 	Status MetaStoreClusterStatus `json:"status,omitempty"`
 }
 

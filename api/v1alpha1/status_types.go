@@ -8,7 +8,7 @@ import (
 const (
 	// ConditionReady is True when the cluster serves and is as the spec says.
 	ConditionReady = "Ready"
-	// ConditionReconciling is True while the operator changes something, absent otherwise.
+	// ConditionReconciling is True while the operator changes something, absent otherwise, and while it is stalled.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled is True while nothing goes on without a human, absent otherwise.
 	ConditionStalled = "Stalled"

@@ -37,7 +37,7 @@ func startAPI(t *testing.T) client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{namespace, "team"} {
+	for _, name := range []string{namespace, "team", "store"} {
 		if err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
 			t.Fatal(err)
 		}
@@ -72,6 +72,8 @@ func TestAPIServerTakes(t *testing.T) {
 		"config/default":             kustomize(t, "config/default"),
 		"config/network-policy":      kustomize(t, "config/network-policy"),
 		"config/samples":             kustomize(t, "config/samples"),
+		"the example's operator":     kustomize(t, "config/gitops/example/operator"),
+		"the example's clusters":     kustomize(t, "config/gitops/example/clusters"),
 	}
 	for name, all := range given {
 		for _, key := range all.keys() {

@@ -67,7 +67,12 @@ func template(t *testing.T, chart string, arguments ...string) objects {
 
 func kustomize(t *testing.T, folder string) objects {
 	t.Helper()
-	out, err := exec.Command(cache(t, "kubernetes", "assets", "kubectl"), "kustomize", filepath.Join(root, folder)).CombinedOutput()
+	return kustomizeAt(t, filepath.Join(root, folder))
+}
+
+func kustomizeAt(t *testing.T, folder string) objects {
+	t.Helper()
+	out, err := exec.Command(cache(t, "kubernetes", "assets", "kubectl"), "kustomize", folder).CombinedOutput()
 	if err != nil {
 		t.Fatalf("kubectl kustomize %s: %v\n%s", folder, err, out)
 	}

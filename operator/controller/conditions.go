@@ -52,11 +52,14 @@ func (o *observation) conditions(d plan.Decision, actErr error) []metav1.Conditi
 	} else {
 		meta.RemoveStatusCondition(&all, v1alpha1.ConditionStalled)
 	}
-	if actErr != nil {
+	switch {
+	case stalled: // kstatus takes an object that is both for in progress
+		meta.RemoveStatusCondition(&all, v1alpha1.ConditionReconciling)
+	case actErr != nil:
 		set(v1alpha1.ConditionReconciling, yes("ActionFailed", fmt.Sprintf("%s, but: %v", d.Message, actErr)))
-	} else if d.Operation != "" {
+	case d.Operation != "":
 		set(v1alpha1.ConditionReconciling, yes(d.Reason, d.Message))
-	} else {
+	default:
 		meta.RemoveStatusCondition(&all, v1alpha1.ConditionReconciling)
 	}
 	return all
