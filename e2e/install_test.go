@@ -39,6 +39,7 @@ var _ = Describe("the chart", Ordered, func() {
 		By("taking away the operator of config/default")
 		env.scaleOperator(ctx, 0)
 		DeferCleanup(func(ctx context.Context) { env.scaleOperator(ctx, env.operatorReplicas) })
+		DeferCleanup(r.remove)
 		k = c.startChecker(ctx, "handed/", replicas)
 	}, NodeTimeout(readyTimeout))
 	JustAfterEach(func(ctx context.Context) {
@@ -52,7 +53,6 @@ var _ = Describe("the chart", Ordered, func() {
 	It("takes over a cluster and leaves its pods alone", func(ctx context.Context) {
 		pods := c.uids(ctx)
 		r.apply(ctx)
-		DeferCleanup(r.remove)
 		c.untilSeen(ctx, 1)
 		Expect(c.uids(ctx)).To(Equal(pods))
 	}, NodeTimeout(readyTimeout))
