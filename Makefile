@@ -30,7 +30,7 @@ STATIC_FLAGS := -s -w -linkmode=external -extldflags "-static -Wl,--gc-sections"
 
 MODULES := . hack/tools hack/kubernetes/src/kube hack/kubernetes/src/addons
 GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml \
-             charts/metastore/files
+             charts/metastore/files docs/reference.md
 
 ##@ Use
 
@@ -168,13 +168,14 @@ verify: packages $(GOLANGCI_LINT) $(CONTROLLER_GEN) ## format, vet, lint, tidy m
 ##@ Make
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## deep copies, CRDs, RBAC, and the chart's copies of them and of alerts and dashboard
+generate: $(CONTROLLER_GEN) ## deep copies, CRDs, RBAC, the chart's copies of them and of alerts and dashboard, docs/reference.md
 	@$(CONTROLLER_GEN) object paths=./api/...
 	@$(CONTROLLER_GEN) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
 	@$(CONTROLLER_GEN) rbac:roleName=metastore-operator 'paths=./operator/controller/...;./operator/cmd/...' output:rbac:artifacts:config=config/rbac
 	@rm -rf charts/metastore/files && mkdir -p charts/metastore/files/crds
 	@cp config/crd/bases/*.yaml charts/metastore/files/crds/
 	@cp config/rbac/role.yaml config/monitoring/pod_monitor.yaml config/monitoring/prometheus_rule.yaml config/monitoring/dashboard.json charts/metastore/files/
+	@go run -tags $(GO_TAGS) ./hack/apireference docs/reference.md config/crd/bases/*.yaml
 
 .PHONY: build
 build: packages ## bin/metastore (RocksDB inside) and bin/metastore-operator, both static

@@ -85,7 +85,7 @@ var oracleExceptions = []string{
 var (
 	topLevel = []string{
 		".ci", "ARCHITECTURE.md", "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile", "PROJECT", "README.md",
-		"api", "charts", "config", "e2e", "go.mod", "go.sum", "hack", "operator", "server",
+		"api", "charts", "config", "docs", "e2e", "go.mod", "go.sum", "hack", "operator", "server",
 	}
 	leftByMake = []string{"bin", "dist"}
 )
