@@ -39,7 +39,9 @@ var _ = Describe("a change of the spec", Ordered, func() {
 			object.Spec.Server = &v1alpha1.ServerSpec{SnapshotCount: ptr.To(int64(20000))}
 			object.Spec.PodTemplate = &v1alpha1.PodTemplateOverlay{Metadata: &v1alpha1.PodMetadata{Labels: map[string]string{"team": "a"}}}
 		})
-		c.untilReady(ctx)
+		tuning := c.untilReady(ctx).Status.EffectiveTuning
+		Expect(tuning.RocksDB.BloomBitsPerKey).To(BeEquivalentTo(12))
+		Expect(tuning.ConfirmedBy).To(BeEquivalentTo(replicas), "members that say so themselves")
 		for name, uid := range c.uids(ctx) {
 			Expect(uid).NotTo(Equal(old[name]), "pod %s was not restarted", name)
 		}

@@ -261,6 +261,10 @@ type EffectiveTuning struct {
 	//
 	// +optional
 	RocksDB *EffectiveRocksDB `json:"rocksdb,omitempty"`
+	// ConfirmedBy is how many members say that they run with these settings.
+	//
+	// +optional
+	ConfirmedBy int32 `json:"confirmedBy,omitempty"`
 }
 
 // EffectiveRocksDB are RocksDB's settings in use. Every field is set.

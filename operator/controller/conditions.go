@@ -150,6 +150,9 @@ func (o *observation) upToDate() verdict {
 	if stale > 0 {
 		return no("PodsOutdated", fmt.Sprintf("%d of %d pods are of an older revision", stale, len(o.world.Pods)))
 	}
+	if _, difference := o.inEffect(); difference != "" {
+		return no("SettingsDiffer", difference+"; delete its pod to have it start with what is wanted")
+	}
 	return yes("UpToDate", "every pod is of the newest revision")
 }
 

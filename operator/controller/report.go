@@ -69,6 +69,7 @@ func (o *observation) newStatus(d plan.Decision, actErr error) v1alpha1.MetaStor
 	}
 	if o.invalid == nil {
 		s.EffectiveTuning = o.tuning.DeepCopy()
+		s.EffectiveTuning.ConfirmedBy, _ = o.inEffect()
 	}
 	if s.ClusterID == "" {
 		s.ClusterID = o.clusterID()

@@ -246,6 +246,7 @@ const (
 	headerVersion  = "metastore-version"
 	headerLogIndex = "metastore-log-index"
 	headerLogTerm  = "metastore-log-term"
+	headerSettings = "metastore-settings"
 )
 
 func status(ctx context.Context, c *clientv3.Client) (Status, error) {
@@ -265,6 +266,7 @@ func status(ctx context.Context, c *clientv3.Client) (Status, error) {
 		RaftTerm:     r.RaftTerm,
 		LogTerm:      number(header, headerLogTerm),
 		LogIndex:     number(header, headerLogIndex),
+		Settings:     strings.Join(header.Get(headerSettings), ""),
 		DBSizeBytes:  r.DbSize,
 		QuotaBytes:   r.DbSizeQuota,
 		Revision:     r.Header.GetRevision(),

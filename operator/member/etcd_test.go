@@ -33,7 +33,7 @@ func (s *server) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusRes
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	return s.status, grpc.SetHeader(ctx, metadata.Pairs(headerVersion, "0.2.0", headerLogIndex, "31", headerLogTerm, "3"))
+	return s.status, grpc.SetHeader(ctx, metadata.Pairs(headerVersion, "0.2.0", headerLogIndex, "31", headerLogTerm, "3", headerSettings, "{}"))
 }
 
 func (s *server) MemberList(_ context.Context, r *pb.MemberListRequest) (*pb.MemberListResponse, error) {

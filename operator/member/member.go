@@ -57,7 +57,11 @@ type Status struct {
 	// LogTerm and LogIndex are the last entry of the member's log; 0 where the
 	// server does not tell.
 	LogTerm, LogIndex uint64
-	DBSizeBytes       int64
+	// Settings are those that the member runs with, as JSON: goMemLimitBytes and
+	// rocksdb, with fields named as in EffectiveTuning. Empty when the server does
+	// not tell.
+	Settings    string
+	DBSizeBytes int64
 	// QuotaBytes is what the data may come to.
 	QuotaBytes int64
 	// Revision is the newest of the keys.

@@ -1,10 +1,14 @@
 package node
 
 import (
+	"encoding/json"
+	"math"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"time"
 
+	"metastore.io/metastore/server/engine/rocksdb"
 	"metastore.io/metastore/server/rpc"
 )
 
@@ -40,6 +44,27 @@ func (c *Config) describe() {
 		c.Logger.Info("starting with peer TLS", "tls-info", c.PeerTLS.String(), "cipher-suites", c.CipherSuites)
 	}
 	c.warn()
+}
+
+// settings are, as JSON, those that a container's limits decide: the Go heap's
+// limit in bytes (0: none) and RocksDB's options.
+func (c *Config) settings() string {
+	limit := debug.SetMemoryLimit(-1)
+	if limit == math.MaxInt64 {
+		limit = 0
+	}
+	s := struct {
+		GoMemLimitBytes int64            `json:"goMemLimitBytes"`
+		RocksDB         *rocksdb.Options `json:"rocksdb,omitempty"`
+	}{GoMemLimitBytes: limit}
+	if c.StorageEngine == EngineRocksDB {
+		s.RocksDB = &c.RocksDB
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		panic("settings: " + err.Error()) // numbers and words only
+	}
+	return string(text)
 }
 
 // warn logs what is allowed but probably not meant.

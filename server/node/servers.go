@@ -306,6 +306,7 @@ func (n *Node) rpcOptions() (rpc.Options, error) {
 		MinLeaseSeconds:      n.c.minLeaseSeconds(),
 		LeaderLossTimeout:    3 * time.Duration(n.c.ElectionMillis) * time.Millisecond,
 		SnapshotDir:          n.path(tmpDir),
+		Settings:             n.c.settings(),
 		Registry:             n.metrics.registry,
 		Logger:               n.c.Logger,
 	}

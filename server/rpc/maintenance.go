@@ -20,12 +20,13 @@ type maintenanceServer struct {
 }
 
 // What a Status answer tells in its header beside etcd's fields: MetaStore's
-// version, and the end of this member's log, by which members that have lost
-// their quorum are compared.
+// version, the end of this member's log, by which members that have lost their
+// quorum are compared, and Options.Settings.
 const (
 	headerVersion  = "metastore-version"
 	headerLogIndex = "metastore-log-index"
 	headerLogTerm  = "metastore-log-term"
+	headerSettings = "metastore-settings"
 )
 
 // Status is answered from what this member knows, also without a leader.
@@ -33,7 +34,8 @@ func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 	index, term := s.b.LogEnd()
 	// Fails only where there is no stream to send it on, as behind the gateway.
 	_ = grpc.SetHeader(ctx, metadata.Pairs(headerVersion, Version,
-		headerLogIndex, strconv.FormatUint(index, 10), headerLogTerm, strconv.FormatUint(term, 10)))
+		headerLogIndex, strconv.FormatUint(index, 10), headerLogTerm, strconv.FormatUint(term, 10),
+		headerSettings, s.o.Settings))
 	m, st := s.b.Machine(), s.b.Status()
 	size := m.Size()
 	resp := &pb.StatusResponse{

@@ -67,6 +67,9 @@ type Options struct {
 	// SnapshotDir is where snapshots are made before they are sent; it has to
 	// have room for the whole store. The system's folder for temporary files.
 	SnapshotDir string
+	// Settings are those that this member runs with, as text for whoever asks for
+	// its status.
+	Settings string
 	// Auth is how callers prove who they are.
 	Auth AuthOptions
 	// Registry gets the metrics and is what /metrics shows. When it is nil, one

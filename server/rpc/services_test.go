@@ -86,7 +86,7 @@ func TestCluster(t *testing.T) {
 }
 
 func TestMaintenance(t *testing.T) {
-	s := serve(t, Options{}, watch.Options{})
+	s := serve(t, Options{Settings: `{"a":1}`}, watch.Options{})
 	ctx, c := t.Context(), s.client
 	must[*clientv3.PutResponse](t)(c.Put(ctx, "a", "1"))
 	st := must[*clientv3.StatusResponse](t)(c.Status(ctx, s.addr))
@@ -96,8 +96,8 @@ func TestMaintenance(t *testing.T) {
 	}
 	var header metadata.MD
 	must[*pb.StatusResponse](t)(pb.NewMaintenanceClient(s.conn).Status(ctx, &pb.StatusRequest{}, grpc.Header(&header)))
-	if got := slices.Concat(header[headerVersion], header[headerLogIndex], header[headerLogTerm]); !slices.Equal(got, []string{Version, "42", "7"}) {
-		t.Errorf("the log ends at %v", got)
+	if got := slices.Concat(header[headerVersion], header[headerLogIndex], header[headerLogTerm], header[headerSettings]); !slices.Equal(got, []string{Version, "42", "7", `{"a":1}`}) {
+		t.Errorf("version, end of the log and settings are %v", got)
 	}
 	h := must[*clientv3.HashKVResponse](t)(c.HashKV(ctx, s.addr, 0))
 	if h.Hash == 0 || h.HashRevision != 2 || h.Header.Revision != 2 {

@@ -21,33 +21,34 @@ const (
 var compressions = []Compression{None, Snappy, LZ4, ZSTD}
 
 // Options are the settings that fit an engine to its container. The rest is
-// fixed in open.go, because the store's promises hang on it.
+// fixed in open.go, because the store's promises hang on it. As JSON they are
+// part of what a member tells of itself.
 type Options struct {
 	// BlockCacheBytes bounds the cache of uncompressed blocks, indexes and
 	// filters of all spaces together.
-	BlockCacheBytes int64
+	BlockCacheBytes int64 `json:"blockCacheBytes"`
 	// WriteBufferBytes is how large the newest rows of a space grow in memory
 	// before they are written out; MaxWriteBufferNumber is how many such
 	// buffers a space has before writes wait.
-	WriteBufferBytes     int64
-	MaxWriteBufferNumber int
+	WriteBufferBytes     int64 `json:"writeBufferBytes"`
+	MaxWriteBufferNumber int   `json:"maxWriteBufferNumber"`
 	// MaxBackgroundJobs bounds the threads that flush and compact.
-	MaxBackgroundJobs int
+	MaxBackgroundJobs int `json:"maxBackgroundJobs"`
 	// BloomBitsPerKey sizes the filters that spare reads of absent keys; 0
 	// means no filters.
-	BloomBitsPerKey int
-	Compression     Compression
+	BloomBitsPerKey int         `json:"bloomBitsPerKey"`
+	Compression     Compression `json:"compression"`
 	// Level0FileNumCompactionTrigger is how many files of flushed rows start a
 	// compaction; with Level0SlowdownWritesTrigger writes are slowed down, with
 	// Level0StopWritesTrigger they wait.
-	Level0FileNumCompactionTrigger int
-	Level0SlowdownWritesTrigger    int
-	Level0StopWritesTrigger        int
+	Level0FileNumCompactionTrigger int `json:"level0FileNumCompactionTrigger"`
+	Level0SlowdownWritesTrigger    int `json:"level0SlowdownWritesTrigger"`
+	Level0StopWritesTrigger        int `json:"level0StopWritesTrigger"`
 	// MaxOpenFiles bounds the open table files; -1 keeps all open.
-	MaxOpenFiles int
+	MaxOpenFiles int `json:"maxOpenFiles"`
 	// BytesPerSync is how much of a file is written before the operating
 	// system is asked to begin with the disk; 0 leaves it to it.
-	BytesPerSync int64
+	BytesPerSync int64 `json:"bytesPerSync"`
 }
 
 // DefaultOptions fit a container of about 1 GiB.
