@@ -25,9 +25,10 @@ const requestTimeout = 10 * time.Second
 // without a pause, and counts what failed; one watches all the while and must see
 // every put once and in order, and one holds a lease.
 type checker struct {
-	prefix  string
-	stop    context.CancelFunc
-	running sync.WaitGroup
+	prefix     string
+	ttlSeconds int64 // of the lease; a client gives it up after as long without an answer
+	stop       context.CancelFunc
+	running    sync.WaitGroup
 
 	mu       sync.Mutex
 	requests int
@@ -39,16 +40,19 @@ type checker struct {
 }
 
 // startChecker runs until end, or until the spec's container is left.
-func (c *cluster) startChecker(ctx context.Context, prefix string, replicas int) *checker {
+func (c *cluster) startChecker(ctx context.Context, prefix string, replicas int, edits ...func(*checker)) *checker {
 	GinkgoHelper()
 	run, cancel := context.WithCancel(context.Background())
-	k := &checker{prefix: prefix, stop: cancel, failures: map[string]int{}, puts: map[string]int{}, watched: map[string]int{}}
+	k := &checker{prefix: prefix, ttlSeconds: 15, stop: cancel, failures: map[string]int{}, puts: map[string]int{}, watched: map[string]int{}}
+	for _, edit := range edits {
+		edit(k)
+	}
 	DeferCleanup(k.end)
 	watching, holding := c.defaultClient(ctx, replicas), c.defaultClient(ctx, 0)
 	before, err := watching.Get(ctx, prefix)
 	Expect(err).NotTo(HaveOccurred())
 	k.goes(func() { k.watch(run, watching, before.Header.Revision+1) })
-	lease, err := holding.Grant(ctx, 15)
+	lease, err := holding.Grant(ctx, k.ttlSeconds)
 	Expect(err).NotTo(HaveOccurred())
 	k.goes(func() { k.hold(run, holding, lease.ID) })
 	for i := range 4 {
@@ -57,6 +61,9 @@ func (c *cluster) startChecker(ctx context.Context, prefix string, replicas int)
 	}
 	return k
 }
+
+// patient is for clients of a cluster that loses its quorum for a while.
+func patient(k *checker) { k.ttlSeconds = 120 }
 
 // defaultClient is a client with nothing but its addresses: the Service, or the
 // names of as many members.
@@ -199,21 +206,39 @@ func (k *checker) end() {
 // expectNoFailure prints what was counted since the last call, and forgets it.
 func (k *checker) expectNoFailure(scenario string) {
 	GinkgoHelper()
+	failures := k.expectNothingBroken(scenario)
+	Expect(failures).To(BeEmpty(), "clients saw the change")
+}
+
+// expectNothingBroken does so where requests may fail for a while. It returns
+// how many did, by what the client was told.
+func (k *checker) expectNothingBroken(scenario string) map[string]int {
+	GinkgoHelper()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	failed := 0
-	for _, n := range k.failures {
-		failed += n
+	for _, what := range slices.Sorted(maps.Keys(k.failures)) {
+		failed += k.failures[what]
+		GinkgoWriter.Printf("%6d x %s\n", k.failures[what], what)
 	}
 	AddReportEntry("downtime", fmt.Sprintf("%s: %d requests, %d failed, the slowest took %s",
 		scenario, k.requests, failed, k.slowest.Round(time.Millisecond)))
-	for _, what := range slices.Sorted(maps.Keys(k.failures)) {
-		GinkgoWriter.Printf("%6d x %s\n", k.failures[what], what)
-	}
 	Expect(k.requests).To(BeNumerically(">", 100), "the clients hardly asked anything")
-	Expect(failed).To(BeZero(), "clients saw the change: %v", k.failures)
 	Expect(k.broken).To(BeEmpty())
 	k.requests, k.slowest = 0, 0
+	return k.failures
+}
+
+// expectRequests waits until so many more requests were answered.
+func (k *checker) expectRequests(ctx context.Context, n int) {
+	GinkgoHelper()
+	answered := func() int {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return k.requests
+	}
+	from := answered()
+	Eventually(answered).WithContext(ctx).WithTimeout(progressTimeout).Should(BeNumerically(">=", from+n), "the clients make no progress")
 }
 
 // expectAllWatched waits until the watch has seen every acknowledged put.

@@ -102,8 +102,7 @@ func (e *environment) installOperator(ctx context.Context) {
 		}
 	}
 	Expect(e.operator.Name).NotTo(BeEmpty(), "config/default has no Deployment with image %s", e.operatorImage)
-	_, err = e.kube(ctx, "", "-n", e.operator.Namespace, "rollout", "status", "deployment/"+e.operator.Name, "--timeout=180s")
-	Expect(err).NotTo(HaveOccurred())
+	e.untilOperator(ctx)
 }
 
 // renderOperator lays a kustomization with the image under test over config/default.

@@ -37,14 +37,7 @@ func (c *cluster) expectCorruptReplaced(ctx context.Context, ordinal, replicas i
 	c.harm(ctx, ordinal, damage)
 	pod := c.pod(ctx, ordinal)
 	Expect(c.env.client.Delete(ctx, &pod)).To(Succeed())
-	Eventually(func(ctx context.Context) string { return c.memberIDs(ctx)[pod.Name] }).
-		WithContext(ctx).WithTimeout(readyTimeout).ShouldNot(BeElementOf("", before[pod.Name]))
-	c.untilReady(ctx)
-	for name, id := range c.memberIDs(ctx) {
-		if name != pod.Name {
-			Expect(id).To(Equal(before[name]), "member %s", name)
-		}
-	}
+	c.untilReplaced(ctx, before, ordinal)
 	k.expectNoFailure("a corrupt member")
 	k.expectAllWatched(ctx)
 	k.end()

@@ -23,7 +23,7 @@ var _ = Describe("scaling", Ordered, func() {
 
 	BeforeAll(func(ctx context.Context) {
 		namespace = env.namespace(ctx)
-		c = createCluster(ctx, namespace, "grow", v1alpha1.EngineRocksDB, 1)
+		c = createCluster(ctx, namespace, "grow", v1alpha1.EngineRocksDB, 1, lossy)
 		c.untilReady(ctx)
 		w = startWriter(c.serviceClient(ctx), "scaled/")
 	}, NodeTimeout(readyTimeout))
@@ -36,6 +36,19 @@ var _ = Describe("scaling", Ordered, func() {
 			expectVoters(ctx, c, int(replicas))
 			w.expectProgress(ctx, 20)
 		}, NodeTimeout(2*readyTimeout))
+		if replicas == 5 {
+			It("loses the data of two members of five and goes on", func(ctx context.Context) {
+				env.needsNodes()
+				before := c.memberIDs(ctx)
+				for _, ordinal := range []int{0, 3} {
+					c.harm(ctx, ordinal, wipe)
+					pod := c.pod(ctx, ordinal)
+					Expect(env.client.Delete(ctx, &pod)).To(Succeed())
+				}
+				c.untilReplaced(ctx, before, 0, 3)
+				w.expectProgress(ctx, 20)
+			}, NodeTimeout(2*readyTimeout))
+		}
 	}
 
 	It("has lost nothing, and all members agree", func(ctx context.Context) {

@@ -100,7 +100,9 @@ func (w *World) replaceVoter(m Member, reason string) *Decision {
 	if until := p.ReadyChangedAt.Add(w.repairGrace(reason)); w.Now.Before(until) {
 		return wait(replace, m.Ordinal, until, reason, "%s; it is replaced if that does not change", why)
 	}
-	if until := v.CreatedAt.Add(w.Limits.RepairInterval); w.Now.Before(until) {
+	// Where the member is not recorded, the StatefulSet controller made the volume in
+	// place of one that somebody deleted: nothing was repaired there yet.
+	if until := v.CreatedAt.Add(w.Limits.RepairInterval); v.Member == m.ID && w.Now.Before(until) {
 		return wait(replace, m.Ordinal, until, reason, "%s; its volume is too new to be replaced again already", why)
 	}
 	return w.giveUp(replace, m, reason, "%s; it is replaced at the same ordinal", why)
