@@ -13,6 +13,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 )
 
@@ -89,6 +90,7 @@ func dialWith(dial func(context.Context, string) (net.Conn, error)) []grpc.DialO
 
 func clientOf(config clientv3.Config) *clientv3.Client {
 	GinkgoHelper()
+	config.Logger = zap.NewNop() // what it retries is what the specs provoke
 	etcd, err := clientv3.New(config)
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(etcd.Close)

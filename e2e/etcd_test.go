@@ -91,13 +91,10 @@ func newClient(address string, dial func(context.Context, string) (net.Conn, err
 	if dial != nil {
 		options = append(options, grpc.WithContextDialer(dial))
 	}
-	etcd, err := clientv3.New(clientv3.Config{
+	return clientOf(clientv3.Config{
 		Endpoints: []string{"http://" + address}, DialOptions: options,
 		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
 	})
-	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(etcd.Close)
-	return etcd
 }
 
 func (c *cluster) readyPodBehind(ctx context.Context, service corev1.Service) (string, error) {

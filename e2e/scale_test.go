@@ -19,6 +19,7 @@ var _ = Describe("scaling", Ordered, func() {
 		namespace string
 		c         *cluster
 		w         *writer
+		h         *history
 	)
 
 	BeforeAll(func(ctx context.Context) {
@@ -26,6 +27,7 @@ var _ = Describe("scaling", Ordered, func() {
 		c = createCluster(ctx, namespace, "grow", v1alpha1.EngineRocksDB, 1, lossy)
 		c.untilReady(ctx)
 		w = startWriter(c.serviceClient(ctx), "scaled/")
+		h = startHistory(c.serviceClient(ctx), c.serviceClient(ctx), c.defaultClient(ctx, 3), c.defaultClient(ctx, 3))
 	}, NodeTimeout(readyTimeout))
 	JustAfterEach(func(ctx context.Context) { env.collectOnFailure(ctx, namespace) })
 
@@ -51,7 +53,8 @@ var _ = Describe("scaling", Ordered, func() {
 		}
 	}
 
-	It("has lost nothing, and all members agree", func(ctx context.Context) {
+	It("has lost nothing, was linearizable all the while, and all members agree", func(ctx context.Context) {
+		h.expectLinearizable("members come, go and are lost")
 		w.checkAll(ctx, c.memberClient(ctx, 1))
 		c.expectSameData(ctx, 3)
 	}, NodeTimeout(2*time.Minute))
