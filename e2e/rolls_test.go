@@ -31,13 +31,14 @@ var _ = Describe("a change of the spec", Ordered, func() {
 	}, NodeTimeout(readyTimeout))
 	JustAfterEach(func(ctx context.Context) { env.collectOnFailure(ctx, namespace) })
 
-	It("rolls resources, tuning, settings and pod template without a failed request", func(ctx context.Context) {
+	It("rolls resources, tuning, settings, pod template and probes without a failed request", func(ctx context.Context) {
 		old := c.uids(ctx)
 		c.edit(ctx, func(object *v1alpha1.MetaStoreCluster) {
 			object.Spec.Resources.Limits[corev1.ResourceMemory] = resource.MustParse("640Mi")
 			object.Spec.RocksDB = &v1alpha1.RocksDBSpec{Profile: v1alpha1.RocksDBCustom, BloomBitsPerKey: ptr.To(int32(12))}
 			object.Spec.Server = &v1alpha1.ServerSpec{SnapshotCount: ptr.To(int64(20000))}
-			object.Spec.PodTemplate = &v1alpha1.PodTemplateOverlay{Metadata: &v1alpha1.PodMetadata{Labels: map[string]string{"team": "a"}}}
+			object.Spec.PodTemplate = &v1alpha1.PodTemplateOverlay{Metadata: &v1alpha1.PodMetadata{Labels: map[string]string{"team": "a"}},
+				Probes: &v1alpha1.ProbesOverlay{Readiness: &v1alpha1.ProbeTiming{FailureThreshold: ptr.To(int32(2))}}}
 		})
 		tuning := c.untilReady(ctx).Status.EffectiveTuning
 		Expect(tuning.RocksDB.BloomBitsPerKey).To(BeEquivalentTo(12))

@@ -3,13 +3,46 @@ package v1alpha1
 import corev1 "k8s.io/api/core/v1"
 
 // PodTemplateOverlay is what a user may lay over the pods that the operator
-// makes. What keeps a member correct (its command, volumes, probes, ports) and
-// safe (non-root, read-only root, no capabilities) is not in here.
+// makes. What keeps a member correct (its command, volumes, ports, what its probes
+// ask) and safe (non-root, read-only root, no capabilities) is not in here.
 type PodTemplateOverlay struct {
 	// +optional
 	Metadata *PodMetadata `json:"metadata,omitempty"`
 	// +optional
 	Spec *PodSpecOverlay `json:"spec,omitempty"`
+	// +optional
+	Probes *ProbesOverlay `json:"probes,omitempty"`
+}
+
+// ProbesOverlay is the patience of each probe.
+type ProbesOverlay struct {
+	// Startup fails a member that does not come up: every second, 600 times.
+	//
+	// +optional
+	Startup *ProbeTiming `json:"startup,omitempty"`
+	// Liveness fails a member that hangs: every 10 seconds, 6 times.
+	//
+	// +optional
+	Liveness *ProbeTiming `json:"liveness,omitempty"`
+	// Readiness takes a member without a quorum from the Service: every 2 seconds, 3 times.
+	//
+	// +optional
+	Readiness *ProbeTiming `json:"readiness,omitempty"`
+}
+
+// ProbeTiming replaces what it names of a probe's timing.
+type ProbeTiming struct {
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 300",messageExpression="'periodSeconds is %s; allowed is 1 to 300'.format([self])"
+	PeriodSeconds *int32 `json:"periodSeconds,omitempty"`
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 300",messageExpression="'timeoutSeconds is %s; allowed is 1 to 300'.format([self])"
+	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
+	// FailureThreshold is how many failures in a row count.
+	//
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 86400",messageExpression="'failureThreshold is %s; allowed is 1 to 86400'.format([self])"
+	FailureThreshold *int32 `json:"failureThreshold,omitempty"`
 }
 
 // PodMetadata are labels and annotations added to each pod.

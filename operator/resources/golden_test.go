@@ -79,6 +79,10 @@ func full() *v1alpha1.MetaStoreCluster {
 					FSGroupChangePolicy: ptr(corev1.FSGroupChangeAlways), SELinuxOptions: &corev1.SELinuxOptions{Level: "s0:c1,c2"},
 				},
 			},
+			Probes: &v1alpha1.ProbesOverlay{
+				Startup:  &v1alpha1.ProbeTiming{FailureThreshold: ptr[int32](7200)},
+				Liveness: &v1alpha1.ProbeTiming{PeriodSeconds: ptr[int32](30), TimeoutSeconds: ptr[int32](10)},
+			},
 		},
 	})
 }

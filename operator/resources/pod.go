@@ -55,6 +55,10 @@ func (b Builder) podSpec() corev1.PodSpec {
 }
 
 func (b Builder) container() corev1.Container {
+	patience := v1alpha1.ProbesOverlay{}
+	if t := b.cluster.Spec.PodTemplate; t != nil && t.Probes != nil {
+		patience = *t.Probes
+	}
 	c := corev1.Container{
 		Name:            Container,
 		Image:           b.image,
@@ -69,9 +73,9 @@ func (b Builder) container() corev1.Container {
 		}},
 		// livez looks at the member only: a member that has lost its quorum is
 		// not ready, and a restart would not give it one.
-		StartupProbe:   b.probe("/livez", 1, 5, startSeconds),
-		LivenessProbe:  b.probe("/livez", 10, 5, 6),
-		ReadinessProbe: b.probe("/readyz", 2, 3, 3),
+		StartupProbe:   b.probe("/livez", 1, 5, startSeconds, patience.Startup),
+		LivenessProbe:  b.probe("/livez", 10, 5, 6, patience.Liveness),
+		ReadinessProbe: b.probe("/readyz", 2, 3, 3, patience.Readiness),
 	}
 	if r := b.cluster.Spec.Resources; r != nil {
 		c.Resources = corev1.ResourceRequirements{Requests: r.Requests, Limits: r.Limits}
@@ -98,7 +102,12 @@ func (b Builder) settingsSource() corev1.Volume {
 	}}
 }
 
-func (b Builder) probe(path string, periodSeconds, timeoutSeconds, failures int32) *corev1.Probe {
+func (b Builder) probe(path string, periodSeconds, timeoutSeconds, failures int32, user *v1alpha1.ProbeTiming) *corev1.Probe {
+	if user != nil {
+		set(&periodSeconds, user.PeriodSeconds)
+		set(&timeoutSeconds, user.TimeoutSeconds)
+		set(&failures, user.FailureThreshold)
+	}
 	return &corev1.Probe{
 		ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
 			Path: path, Port: intstr.FromString(b.healthPort()), Scheme: corev1.URISchemeHTTP,
@@ -125,6 +134,12 @@ func podSecurity(user *v1alpha1.PodSecurityOverlay) *corev1.PodSecurityContext {
 	replace(&out.FSGroupChangePolicy, user.FSGroupChangePolicy)
 	out.SELinuxOptions = user.SELinuxOptions
 	return out
+}
+
+func set(to *int32, with *int32) {
+	if with != nil {
+		*to = *with
+	}
 }
 
 func replace[T any](to **T, with *T) {
