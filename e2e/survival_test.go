@@ -203,8 +203,8 @@ func (c *cluster) untilReplaced(ctx context.Context, before map[string]string, o
 	}
 }
 
-// alwaysHas reads a key from one member, whenever its pod is ready, until stop,
-// which tells whether it was ever missing, or never read.
+// alwaysHas reads a key from one member, linearizably, until stop, which tells
+// whether it was ever missing, or never read.
 func (c *cluster) alwaysHas(ctx context.Context, key string, ordinal int) (stop func() error) {
 	GinkgoHelper()
 	run, cancel := context.WithCancel(ctx)
@@ -220,7 +220,7 @@ func (c *cluster) alwaysHas(ctx context.Context, key string, ordinal int) (stop 
 	running.Go(func() {
 		for run.Err() == nil {
 			asked, done := context.WithTimeout(run, time.Second)
-			response, err := etcd.Get(asked, key, clientv3.WithSerializable())
+			response, err := etcd.Get(asked, key)
 			done()
 			switch {
 			case err != nil:
