@@ -130,7 +130,7 @@ func New(c Config) (*Host, error) {
 		return nil, err
 	}
 	h.replica = r
-	h.applier = r.Applier(c.Hub.Publish)
+	h.applier = r.Applier(c.Hub.Publish, c.Hub.WantsPrevs)
 	h.inbox.wake = make(chan struct{}, 1)
 	h.appends.init()
 	h.applies.init()

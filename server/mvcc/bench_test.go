@@ -1,6 +1,7 @@
 package mvcc
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -36,7 +37,7 @@ func putBatch(b *testing.B, s *Store, eb *engine.Batch, keys [][]byte) {
 		w.Put(k, benchValue, 0)
 		w.End()
 	}
-	if err := s.engine.Apply(eb); err != nil {
+	if err := errors.Join(w.Finish(), s.engine.Apply(eb)); err != nil {
 		b.Fatal(err)
 	}
 	w.Publish()

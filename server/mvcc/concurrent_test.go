@@ -63,7 +63,7 @@ func TestReadersDuringWritesAndCompaction(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := s.engine.Apply(b); err != nil {
+		if err := errors.Join(w.Finish(), s.engine.Apply(b)); err != nil {
 			t.Fatal(err)
 		}
 		w.Publish()

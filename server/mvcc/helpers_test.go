@@ -37,7 +37,7 @@ func batch(t testing.TB, s *Store, fn func(w *Writer)) {
 	b := engine.NewBatch()
 	w := s.Writer(b)
 	fn(w)
-	if err := w.Err(); err != nil {
+	if err := w.Finish(); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.engine.Apply(b); err != nil {

@@ -101,10 +101,12 @@ func (s *scene) write(verb, line, rest string) (out string) {
 	if verb == "txn" || verb == "batch" {
 		ops = strings.Split(rest, " ; ")
 	}
+	var parts []func() string // events have their previous values when all are through
+	say := func(text string) { parts = append(parts, func() string { return text }) }
 	batch(s.t, s.store, func(w *Writer) {
 		finish := func() {
 			rev, evs := w.End()
-			out += fmt.Sprintf("rev %d\n%s", rev, showEvents(evs))
+			parts = append(parts, func() string { return fmt.Sprintf("rev %d\n%s", rev, showEvents(evs)) })
 		}
 		w.Begin()
 		for i, op := range ops {
@@ -112,10 +114,13 @@ func (s *scene) write(verb, line, rest string) (out string) {
 				finish()
 				w.Begin()
 			}
-			out += s.op(w, op)
+			say(s.op(w, op))
 		}
 		finish()
 	})
+	for _, part := range parts {
+		out += part()
+	}
 	return out
 }
 

@@ -14,7 +14,7 @@ import (
 //
 //	w := store.Writer(b)
 //	for each command { w.Begin(); w.Put(...); rev, evs := w.End() }
-//	if w.Err() == nil && engine.Apply(b) == nil { w.Publish() }
+//	if w.Finish() == nil && engine.Apply(b) == nil { w.Publish() }
 //
 // A batch that was begun must be published: after an error the store is of no
 // use any more and has to be opened again.
@@ -37,18 +37,18 @@ type Writer struct {
 	// events are the running command's; cut from eventMem.
 	events   []*mvccpb.Event
 	eventMem []*mvccpb.Event
-	// prevs are the previous values that the running command's events need.
+	// prevs are the previous values that the running command's events need, unless
+	// bare says that nobody wants any.
 	prevs []prevRef
+	bare  bool
 	// slots, pairs and copies are where events come from; key and encoded are the
 	// scratch of one row, which the batch copies.
 	slots        slabs[eventSlot]
 	pairs        slabs[mvccpb.KeyValue]
 	copies       copies
 	key, encoded []byte
-	// fetch is the scratch of reading previous values.
+	// fetch has the previous values that Finish is to read.
 	fetch fetch
-	// err is the first failure of a read that had no way to report it.
-	err error
 }
 
 // stagedRow is a revision of this batch.
@@ -72,9 +72,14 @@ func (s *Store) Writer(b *engine.Batch) *Writer {
 	clear(w.rows)
 	w.b, w.rows, w.open = b, w.rows[:0], true
 	w.base, w.rev, w.compacted = s.published.Load(), s.published.Load(), s.compacted.Load()
-	w.sub, w.events = 0, nil
+	w.sub, w.events, w.bare = 0, nil, false
+	w.fetch.reset()
 	return w
 }
+
+// Bare leaves the previous values out of the batch's events. It comes before the
+// first command.
+func (w *Writer) Bare() { w.bare = true }
 
 // Begin starts a command.
 func (w *Writer) Begin() {
@@ -124,7 +129,7 @@ func (w *Writer) emit(slot *eventSlot, kind mvccpb.Event_EventType, c change) {
 	slot.event.Type = kind
 	slot.event.Kv = &slot.kv
 	w.events = append(w.events, &slot.event)
-	if c.hasPrev {
+	if c.hasPrev && !w.bare {
 		w.prevs = append(w.prevs, prevRef{&slot.event, c.prev})
 	}
 }
@@ -179,9 +184,6 @@ func (w *Writer) Range(key, end []byte, o RangeOptions) (RangeResult, error) {
 	if w.sub > 0 {
 		v.current++
 	}
-	if w.err != nil {
-		return RangeResult{Rev: v.current}, w.err
-	}
 	rev, err := v.resolve(o.Rev)
 	if err != nil {
 		return RangeResult{Rev: v.current}, err
@@ -199,15 +201,20 @@ func (w *Writer) row(at stamp) *mvccpb.KeyValue {
 	return w.rows[i].kv
 }
 
-// End finishes a command: the revision after it, and its events in order, with
-// the pairs as they were before the command in PrevKv. Events may be kept but
-// not changed.
+// End finishes a command: the revision after it, and its events in order. After
+// Finish PrevKv has the pairs as they were before the command. Events may be kept
+// but not changed.
 func (w *Writer) End() (rev int64, evs []*mvccpb.Event) {
 	if w.sub == 0 {
 		return w.rev, nil
 	}
-	if err := w.fillPrevs(); err != nil && w.err == nil {
-		w.err = err
+	for _, p := range w.prevs {
+		if p.at.main > w.base {
+			p.event.PrevKv = w.row(p.at)
+			continue
+		}
+		p.event.PrevKv = w.pairs.next()
+		w.fetch.missing = append(w.fetch.missing, missing{kv: p.event.PrevKv, at: p.at})
 	}
 	w.rev++
 	w.sub = 0
@@ -222,21 +229,14 @@ func (w *Writer) End() (rev int64, evs []*mvccpb.Event) {
 // eventMemLen is how many event pointers are allocated at once.
 const eventMemLen = 64
 
-func (w *Writer) fillPrevs() error {
-	if len(w.prevs) == 0 {
-		return nil
+// Finish reads the previous values of all the batch's events together. The batch
+// must not be applied when it fails.
+func (w *Writer) Finish() error {
+	if err := w.s.fill(&w.fetch, nil); err != nil {
+		return err
 	}
-	f := &w.fetch
-	defer f.reset()
-	for _, p := range w.prevs {
-		if p.at.main > w.base {
-			p.event.PrevKv = w.row(p.at)
-			continue
-		}
-		p.event.PrevKv = w.pairs.next()
-		f.missing = append(f.missing, missing{kv: p.event.PrevKv, at: p.at})
-	}
-	return w.s.fill(f, nil)
+	w.fetch.reset()
+	return nil
 }
 
 // Compact makes rev the oldest revision that can be read. The rows go later,
@@ -253,16 +253,12 @@ func (w *Writer) Compact(rev int64) error {
 	return nil
 }
 
-// Err is the first failure to read a previous value. The batch must not be
-// applied then.
-func (w *Writer) Err() error { return w.err }
-
-var errUnread = errors.New("mvcc: publish after a failed read")
+var errUnread = errors.New("mvcc: publish before Finish has read all previous values")
 
 // Publish shows the batch to readers; the engine has applied it.
 func (w *Writer) Publish() {
-	if w.err != nil {
-		panic(errors.Join(errUnread, w.err))
+	if len(w.fetch.missing) > 0 {
+		panic(errUnread)
 	}
 	s := w.s
 	s.mu.Lock()

@@ -17,6 +17,7 @@ type Applier struct {
 	proposals *Proposals
 	reads     *Reads
 	publish   func([]state.RevisionEvents)
+	prevs     func() bool
 }
 
 // Applied is what the raft owner has to know of applied entries.
@@ -34,10 +35,11 @@ type Applied struct {
 }
 
 // Applier makes the other half of r. publish gets the events of each revision
-// once, in order, after the revision is readable (invariant 5).
-func (r *Replica) Applier(publish func([]state.RevisionEvents)) *Applier {
+// once, in order, after the revision is readable (invariant 5). Before each run
+// prevs says whether somebody wants their previous values.
+func (r *Replica) Applier(publish func([]state.RevisionEvents), prevs func() bool) *Applier {
 	return &Applier{
-		machine: r.storage.machine, publish: publish,
+		machine: r.storage.machine, publish: publish, prevs: prevs,
 		proposals: r.Proposals, reads: r.Reads,
 	}
 }
@@ -60,7 +62,9 @@ func (a *Applier) Apply(w *Apply) (Applied, error) {
 			return Applied{}, fmt.Errorf("decode entry %d: %w", e.GetIndex(), err)
 		}
 	}
-	out, err := a.machine.Load().Apply(entries)
+	m := a.machine.Load()
+	m.Bare(!a.prevs())
+	out, err := m.Apply(entries)
 	if err != nil {
 		return Applied{}, fmt.Errorf("apply entries %d–%d: %w", entries[0].Index, entries[len(entries)-1].Index, err)
 	}

@@ -260,7 +260,8 @@ func (r *process) openReplica() (err error) {
 	if err != nil {
 		return err
 	}
-	r.applier = r.replica.Applier(r.publish)
+	// Now and then a watcher comes just after the hub was asked.
+	r.applier = r.replica.Applier(r.publish, func() bool { return r.hub.WantsPrevs() && !w.chance(0.1) })
 	r.appliedIndex, _ = m.Applied()
 	r.flushedIndex = r.appliedIndex
 	return nil

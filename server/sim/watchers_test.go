@@ -166,13 +166,17 @@ func (x *watcher) compare(got, want []*mvccpb.Event) {
 	}
 }
 
-// comparePrev asserts that a previous value is the one before; it may be
-// compacted.
+// comparePrev asserts that a previous value is the one before, and that it is
+// there unless it may be compacted.
 func (x *watcher) comparePrev(ev *mvccpb.Event) {
+	before := x.w.truth.at(string(ev.Kv.Key), ev.Kv.ModRevision-1)
 	if ev.PrevKv == nil {
+		if x.prev && before != "" && x.process.machine.Load().KV().CompactRev() < ev.Kv.ModRevision-1 {
+			x.w.failf("watcher of %q on member %d: the event of %s at revision %d lacks the previous value %q",
+				x.prefix, x.process.m.id, ev.Kv.Key, ev.Kv.ModRevision, before)
+		}
 		return
 	}
-	before := x.w.truth.at(string(ev.Kv.Key), ev.Kv.ModRevision-1)
 	if !x.prev || !bytes.Equal(ev.PrevKv.Value, []byte(before)) {
 		x.w.failf("watcher of %q on member %d: the event of %s at revision %d has the previous value %q, which was %q",
 			x.prefix, x.process.m.id, ev.Kv.Key, ev.Kv.ModRevision, ev.PrevKv.Value, before)

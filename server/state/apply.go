@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
 	"metastore.io/metastore/server/auth"
@@ -72,6 +73,11 @@ type applier struct {
 	// events are those of all revisions made, rev the newest revision.
 	events []RevisionEvents
 	rev    int64
+	// bare says that events have no previous values.
+	bare bool
+	// now and request are the command that is applied just now: nobody keeps them.
+	now     change
+	request pb.PutRequest
 }
 
 func (m *Machine) apply(entries []Entry) (Outcome, error) {
@@ -80,6 +86,9 @@ func (m *Machine) apply(entries []Entry) (Outcome, error) {
 		return Outcome{Rev: m.kv.Rev(), ConfState: p.cluster.confState()}, nil
 	}
 	a := m.newApplier(p)
+	if a.bare = m.bare; a.bare {
+		a.w.Bare()
+	}
 	next := &published{}
 	out := Outcome{Entries: make([]EntryResult, len(entries))}
 	for i, e := range entries {
@@ -90,7 +99,7 @@ func (m *Machine) apply(entries []Entry) (Outcome, error) {
 		out.Entries[i] = r
 		next.index, next.term = e.Index, e.Term
 	}
-	if err := a.w.Err(); err != nil {
+	if err := a.w.Finish(); err != nil {
 		return Outcome{}, fmt.Errorf("read previous pairs: %w", err)
 	}
 	putApplied(m.batch, m.group, next.index, next.term, a.rev)

@@ -99,10 +99,12 @@ type ChangeResult struct {
 	Err     error
 }
 
-// RevisionEvents are the events of one revision, in order.
+// RevisionEvents are the events of one revision, in order. Bare ones have no
+// previous values: nobody wanted any when they were made.
 type RevisionEvents struct {
 	Rev    int64
 	Events []*mvccpb.Event
+	Bare   bool
 }
 
 // Outcome is what one call of Apply did.

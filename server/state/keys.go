@@ -22,7 +22,8 @@ type change struct {
 
 func (a *applier) begin() *change {
 	a.w.Begin()
-	return &change{applier: a}
+	a.now = change{applier: a}
+	return &a.now
 }
 
 // end finishes the command and keeps its events for publication (invariant 5).
@@ -30,7 +31,7 @@ func (c *change) end() {
 	rev, evs := c.w.End()
 	c.rev = rev
 	if len(evs) > 0 {
-		c.events = append(c.events, RevisionEvents{Rev: rev, Events: evs})
+		c.events = append(c.events, RevisionEvents{Rev: rev, Events: evs, Bare: c.bare})
 	}
 }
 
@@ -49,8 +50,8 @@ func (c *change) header() *pb.ResponseHeader { return &pb.ResponseHeader{Revisio
 func (a *applier) header() *pb.ResponseHeader { return &pb.ResponseHeader{Revision: a.rev} }
 
 func (a *applier) put(body []byte) (proto.Message, error) {
-	r := &pb.PutRequest{}
-	if err := decode(body, r); err != nil {
+	r := &a.request
+	if err := decodePut(body, r); err != nil {
 		return nil, err
 	}
 	if err := a.checkAlarms(true); err != nil {
@@ -110,7 +111,7 @@ func (c *change) previous(key []byte) (*mvccpb.KeyValue, error) {
 
 // put executes a put that checkPut accepted.
 func (c *change) put(r *pb.PutRequest) (*pb.PutResponse, error) {
-	resp := &pb.PutResponse{}
+	resp := newPutResponse()
 	value, leaseID := r.Value, r.Lease
 	if r.PrevKv || r.IgnoreValue || r.IgnoreLease {
 		prev, err := c.previous(r.Key)
@@ -132,7 +133,7 @@ func (c *change) put(r *pb.PutRequest) (*pb.PutResponse, error) {
 	if err := c.moveLease(r.Key, lease.ID(before), lease.ID(leaseID)); err != nil {
 		return nil, err
 	}
-	resp.Header = c.header()
+	resp.Header.Revision = c.revision()
 	return resp, nil
 }
 

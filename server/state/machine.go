@@ -57,6 +57,8 @@ type Machine struct {
 	// failed is set by the goroutine of Apply when the engine failed after
 	// something was staged in memory: nothing may be applied on top of that.
 	failed error
+	// bare is what Bare was told last. Owned by the goroutine of Apply.
+	bare bool
 	// imaged is the index that the newest known image is of; 0 for none. Owned by
 	// the goroutine of Apply.
 	imaged uint64
@@ -141,6 +143,10 @@ func (m *Machine) Bootstrap(clusterID uint64, members []Member) error {
 	m.published.Store(&published{index: 1, term: 1, cluster: c, auth: m.Auth()})
 	return nil
 }
+
+// Bare says whether the events of the next entries may come without previous
+// values, which have to be read for them. It belongs to the goroutine of Apply.
+func (m *Machine) Bare(may bool) { m.bare = may }
 
 // Options are what the machine was opened with.
 func (m *Machine) Options() Options { return m.o }

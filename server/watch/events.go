@@ -77,14 +77,25 @@ type run struct {
 	full  []*mvccpb.Event
 	bare  []*mvccpb.Event // made when the first watcher needs it
 	held  *published      // nil in a replay
+	// lacking says that full has events without the previous values that they
+	// should have.
+	lacking bool
 }
 
 func newRun(revs []state.RevisionEvents) *run {
-	r := &run{first: revs[0].Rev, full: revs[0].Events}
+	r := &run{first: revs[0].Rev, full: revs[0].Events, lacking: revs[0].Bare}
 	for _, more := range revs[1:] {
+		r.lacking = r.lacking || more.Bare
 		r.full = append(r.full[:len(r.full):len(r.full)], more.Events...)
 	}
 	return r
+}
+
+// offer puts what a watcher of the group gets into its stream's outbox; false
+// says that there is no room.
+func (r *run) offer(g *group, w *watcher) bool {
+	out := r.of(g, w)
+	return out == nil || w.stream.offer(w, out)
 }
 
 // of is what a watcher of the group gets, nil for nothing.

@@ -119,3 +119,31 @@ func TestEventsAreEncodedOnce(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// Events that came without previous values, since nobody wanted any when they
+// were made, reach a watcher that wants them by replay; others get them as they are.
+func TestBareEventsAreReplayed(t *testing.T) {
+	st := newStore()
+	h := NewHub(st, Options{})
+	if h.WantsPrevs() {
+		t.Error("nobody watches, and previous values are wanted")
+	}
+	publish(h, st.write(put("a", "1")))
+	plain, full := connect(t, h), connect(t, h)
+	plain.create(Request{Key: []byte("a")})
+	full.create(Request{Key: []byte("a"), PrevKV: true})
+	plain.want("0@2 created")
+	full.want("0@2 created")
+	if !h.WantsPrevs() {
+		t.Error("previous values are not wanted")
+	}
+	bare := st.write(put("a", "2"))
+	bare.Bare, bare.Events = true, []*mvccpb.Event{withoutPrev(bare.Events[0])}
+	publish(h, bare)
+	plain.want("0@3 a=2/3")
+	full.want("0@3 a=2/3(was 1)")
+	full.close()
+	if err := full.s.Create(t.Context(), Request{}); err == nil || h.WantsPrevs() {
+		t.Errorf("the stream was closed (%v), and previous values are wanted: %t", err, h.WantsPrevs())
+	}
+}

@@ -161,6 +161,15 @@ func (h *Hub) Publish(revs []state.RevisionEvents) {
 	}
 }
 
+// WantsPrevs tells whether a live watcher wants previous values. Events that come
+// without them nevertheless, since it was asked before the watcher came, have it
+// replay them.
+func (h *Hub) WantsPrevs() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.live.prevs > 0
+}
+
 // together is how many of the revisions, which were committed together, are
 // handed out as one run: not more than a part of what a stream may hold.
 func (h *Hub) together(revs []state.RevisionEvents) int {
@@ -201,7 +210,7 @@ func (h *Hub) publish(revs []state.RevisionEvents) {
 	for i, g := range h.matched {
 		h.matched[i] = nil
 		for w := range g.watchers {
-			if out := r.of(g, w); out != nil && !w.stream.offer(w, out) {
+			if w.prevKV && r.lacking || !r.offer(g, w) {
 				h.lag(w, max(w.next, r.first)) // takes it out of the group
 			}
 		}

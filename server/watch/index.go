@@ -18,8 +18,9 @@ type group struct {
 type index struct {
 	keys   map[string]*group
 	ranges adt.IntervalTree
-	// spans is the number of distinct ranges in the tree.
-	spans int
+	// spans is the number of distinct ranges in the tree, prevs that of the
+	// watchers who want previous values.
+	spans, prevs int
 }
 
 func newIndex() *index {
@@ -32,6 +33,9 @@ func interval(w *watcher) adt.Interval {
 }
 
 func (x *index) add(w *watcher) {
+	if w.prevKV {
+		x.prevs++
+	}
 	if w.single {
 		g := x.keys[string(w.key)]
 		if g == nil {
@@ -51,6 +55,9 @@ func (x *index) add(w *watcher) {
 }
 
 func (x *index) remove(w *watcher) {
+	if w.prevKV {
+		x.prevs--
+	}
 	if w.single {
 		g := x.keys[string(w.key)]
 		delete(g.watchers, w)
