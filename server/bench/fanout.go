@@ -159,8 +159,7 @@ func (g *lag) measure(ctx context.Context, rec *recorder) ([]Figure, error) {
 	err := g.r.drive(ctx, g.half(kindBeside, rec), g.r.c.InFlight)
 	close(quit)
 	err = errors.Join(err, <-replayed)
-	rec.tick()
-	beside, alone := rec.totals[kindBeside].ValueAtQuantile(99), rec.totals[kindAlone].ValueAtQuantile(99)
+	beside, alone := rec.p99(kindBeside), rec.p99(kindAlone)
 	return []Figure{
 		{"p99 beside a watcher behind, to p99 alone", float64(beside) / float64(max(1, alone)), "times"},
 		{"events replayed", float64(g.events) / time.Since(began).Seconds(), "a second"},

@@ -24,7 +24,8 @@ type recorder struct {
 	kinds  []string
 	shards []*shard
 
-	// Of whoever calls tick.
+	// mu guards what tick writes.
+	mu            sync.Mutex
 	began, ticked time.Time
 	totals        []*hdrhistogram.Histogram
 	interval      *hdrhistogram.Histogram
@@ -48,6 +49,8 @@ func newRecorder(kinds []string) *recorder {
 
 // start begins the time.
 func (r *recorder) start() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.began = time.Now()
 	r.ticked = r.began
 }
@@ -70,6 +73,8 @@ func (s *shard) record(kind int, d time.Duration) {
 
 // tick ends an interval of the series; all kinds count in it.
 func (r *recorder) tick() Second {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	now := time.Now()
 	r.interval.Reset()
 	for _, s := range r.shards {
@@ -92,6 +97,14 @@ func (r *recorder) tick() Second {
 	r.ticked = now
 	r.series = append(r.series, last)
 	return last
+}
+
+// p99 is that of a kind until now.
+func (r *recorder) p99(kind int) int64 {
+	r.tick()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.totals[kind].ValueAtQuantile(99)
 }
 
 // all is what was recorded of the kinds from..to-1 until the last tick.

@@ -230,7 +230,7 @@ var spoiled = []struct {
 		}
 		return ok
 	}, "a lease that lives was not renewed"},
-	{"lease-expiry", "--leases=200 --ttl=2 --timeout=2s", dropEvent, "1 of 200 events did not come within"},
+	{"lease-expiry", "--leases=200 --ttl=8 --timeout=2s", dropEvent, "1 of 200 events did not come within"},
 	{"lease-expiry", "--leases=200 --ttl=3", func(m proto.Message) bool {
 		r, ok := m.(*pb.LeaseGrantResponse)
 		if ok {
