@@ -35,7 +35,7 @@ var _ = Describe("the operator", Ordered, func() {
 		w := startWriter(c.serviceClient(ctx), "alone/")
 		w.expectProgress(ctx, 20)
 		env.scaleOperator(ctx, 0)
-		DeferCleanup(func(ctx context.Context) { env.scaleOperator(ctx, 1) })
+		DeferCleanup(func(ctx context.Context) { env.scaleOperator(ctx, env.operatorReplicas) })
 
 		before := c.memberIDs(ctx)
 		leader := c.leader(ctx)
@@ -56,7 +56,7 @@ var _ = Describe("the operator", Ordered, func() {
 
 	It("goes on as another one when one of two is killed", func(ctx context.Context) {
 		env.scaleOperator(ctx, 2)
-		DeferCleanup(func(ctx context.Context) { env.scaleOperator(ctx, 1) })
+		DeferCleanup(func(ctx context.Context) { env.scaleOperator(ctx, env.operatorReplicas) })
 		holder := env.holder(ctx)
 		By("killing " + holder)
 		pod := &corev1.Pod{}
@@ -97,22 +97,6 @@ var _ = Describe("the operator", Ordered, func() {
 		Expect(c.set(ctx).Generation).To(Equal(set.Generation), "the StatefulSet was changed")
 	}, NodeTimeout(readyTimeout))
 })
-
-// scaleOperator sets the number of operators and waits until there are as many.
-func (e *environment) scaleOperator(ctx context.Context, replicas int32) {
-	GinkgoHelper()
-	deployment := &appsv1.Deployment{}
-	Expect(e.client.Get(ctx, e.operator, deployment)).To(Succeed())
-	base := deployment.DeepCopy()
-	deployment.Spec.Replicas = ptr.To(replicas)
-	Expect(e.client.Patch(ctx, deployment, client.MergeFrom(base))).To(Succeed())
-	e.untilOperator(ctx)
-	Eventually(func(ctx context.Context) ([]corev1.Pod, error) {
-		var list corev1.PodList
-		err := e.client.List(ctx, &list, client.InNamespace(e.operator.Namespace), client.MatchingLabels(deployment.Spec.Selector.MatchLabels))
-		return list.Items, err
-	}).WithContext(ctx).WithTimeout(progressTimeout).Should(HaveLen(int(replicas)))
-}
 
 func (e *environment) untilOperator(ctx context.Context) {
 	GinkgoHelper()

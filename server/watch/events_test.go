@@ -3,6 +3,7 @@ package watch
 import (
 	"maps"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,8 +89,8 @@ func TestEventsAreEncodedOnce(t *testing.T) {
 		const codedBytes = 1000
 		st := newStore()
 		h := NewHub(st, Options{})
-		encoded := 0
-		encode := func([]*mvccpb.Event) []byte { encoded++; return make([]byte, codedBytes) }
+		var encoded atomic.Int64
+		encode := func([]*mvccpb.Event) []byte { encoded.Add(1); return make([]byte, codedBytes) }
 		sent := make(chan struct{})
 		for i := range 6 {
 			s := h.NewStream()
@@ -107,8 +108,8 @@ func TestEventsAreEncodedOnce(t *testing.T) {
 		publish(h, st.write(put("a", "1")))
 		synctest.Wait()
 		bytes := int64(sizeBytes(st.revs[len(st.revs)-1].Events))
-		if got := h.unsent.Load(); encoded != 2 || got != bytes+2*codedBytes {
-			t.Errorf("encoded %d times for two kinds of watchers; %d bytes wait, of which %d are no codes", encoded, got, bytes)
+		if got := h.unsent.Load(); encoded.Load() != 2 || got != bytes+2*codedBytes {
+			t.Errorf("encoded %d times for two kinds of watchers; %d bytes wait, of which %d are no codes", encoded.Load(), got, bytes)
 		}
 		close(sent)
 		synctest.Wait()
