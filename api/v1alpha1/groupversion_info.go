@@ -26,6 +26,7 @@ var GroupVersion = schema.GroupVersion{Group: "metastore.io", Version: "v1alpha1
 
 var schemeBuilder = runtime.NewSchemeBuilder(func(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion, &MetaStoreCluster{}, &MetaStoreClusterList{})
+	s.AddKnownTypes(GroupVersion, &MetaStoreRestore{}, &MetaStoreRestoreList{})
 	s.AddKnownTypes(GroupVersion, &MetaStoreBackup{}, &MetaStoreBackupList{}, &MetaStoreBackupSchedule{}, &MetaStoreBackupScheduleList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil

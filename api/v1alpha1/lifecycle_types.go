@@ -39,3 +39,13 @@ const (
 	// DeletionDelete deletes the volumes with the cluster.
 	DeletionDelete DeletionPolicy = "Delete"
 )
+
+// BootstrapSpec says how a cluster begins.
+type BootstrapSpec struct {
+	// Restore is a MetaStoreRestore of mode NewCluster in the same namespace that
+	// names this cluster. The first member starts once it has filled its volume.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=50
+	Restore string `json:"restore"`
+}

@@ -48,6 +48,7 @@ const (
 	OperationRecover     OperationType = "RecoverQuorum"
 	OperationHibernate   OperationType = "Hibernate"
 	OperationFreeSpace   OperationType = "FreeSpace"
+	OperationRestore     OperationType = "Restore"
 )
 
 // Health is what the operator knows of a member.
@@ -95,10 +96,16 @@ type MetaStoreClusterStatus struct {
 	// +optional
 	Selector string `json:"selector,omitempty"`
 
-	// ClusterID is the ID of the Raft cluster, in hexadecimal; set once.
+	// ClusterID is the ID of the Raft cluster, in hexadecimal; only a restore in
+	// place changes it.
 	//
 	// +optional
 	ClusterID string `json:"clusterID,omitempty"`
+
+	// Revision is the newest revision of the keys that a member has told.
+	//
+	// +optional
+	Revision int64 `json:"revision,omitempty"`
 
 	// Leader is the pod of the leading member.
 	//

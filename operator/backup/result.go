@@ -32,6 +32,8 @@ type Result struct {
 	Reason, Message string
 	Manifest        *v1alpha1.BackupManifest
 	CreatedAt       time.Time
+	// Revision is what a restore begins with; 0 of other commands.
+	Revision int64
 }
 
 func (r *Result) permanent() bool { return r != nil && slices.Contains(permanent, r.Reason) }
@@ -42,6 +44,7 @@ type wireResult struct {
 	Reason   string        `json:"reason"`
 	Message  string        `json:"message"`
 	Manifest *wireManifest `json:"manifest"`
+	Revision int64         `json:"revision"`
 }
 
 type wireManifest struct {
@@ -72,7 +75,7 @@ func ParseResult(message string) (*Result, error) {
 	if err := json.Unmarshal([]byte(message), &w); err != nil {
 		return nil, fmt.Errorf("read the result of a Job: %w", err)
 	}
-	r := &Result{OK: w.OK, Reason: word(w.Reason), Message: shortened(w.Message)}
+	r := &Result{OK: w.OK, Reason: word(w.Reason), Message: shortened(w.Message), Revision: w.Revision}
 	if w.OK {
 		r.Reason = ""
 	}

@@ -53,6 +53,8 @@ func (r *Reconciler) take(ctx context.Context, o *observation, s plan.Step) erro
 		return r.delete(ctx, o.set, client.PropagationPolicy(metav1.DeletePropagationOrphan))
 	case plan.DeletePod, plan.ForceDeletePod:
 		return r.deletePod(ctx, o, s)
+	case plan.MarkStopped, plan.MarkServing:
+		return r.answerMark(ctx, o, s)
 	case plan.DropConfirmation:
 		return r.dropConfirmation(ctx, o)
 	case plan.GrowVolume, plan.RecordMember, plan.DeleteVolume, plan.MarkSurvivor, plan.EndRecovery, plan.OwnVolume, plan.DisownVolume:

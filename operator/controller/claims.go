@@ -69,7 +69,10 @@ func growth(bytes int64) map[string]any {
 // identity is the patch that writes whose data a claim holds.
 func identity(o *observation, s plan.Step) map[string]any {
 	status, _ := o.status(s.Ordinal)
-	var secure any // absent where it says nothing
+	var secure, token any // absent where it says nothing
+	if t := o.token(); t != "" {
+		token = t
+	}
 	if s.PeerTLS {
 		secure = "true"
 	}
@@ -77,6 +80,7 @@ func identity(o *observation, s plan.Step) map[string]any {
 		annotationCluster: formatID(status.ClusterID),
 		annotationMember:  formatID(uint64(s.Member)),
 		annotationPeerTLS: secure,
+		annotationToken:   token,
 	}}}
 }
 

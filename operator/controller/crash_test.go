@@ -126,6 +126,14 @@ func (c countedMembers) Disarm(ctx context.Context, e []string, a member.Alarm) 
 // pass runs one reconcile of a fresh operator that dies after its first call
 // that changes something, and returns that call.
 func (f *fixture) pass() (died string) {
+	return f.dying(func(n *counter) {
+		_, _ = f.reconciler(n, kube, n.access()).Reconcile(f.ctx, request(f)) // a failed pass is retried, as always
+	})
+}
+
+// dying runs what ends after its first call that changes something, and returns
+// that call.
+func (f *fixture) dying(reconcile func(*counter)) (died string) {
 	n := counting(kube, f.fake)
 	n.crashes = true
 	defer func() {
@@ -137,7 +145,7 @@ func (f *fixture) pass() (died string) {
 			panic(v)
 		}
 	}()
-	_, _ = f.reconciler(n, kube, n.access()).Reconcile(f.ctx, request(f)) // a failed pass is retried, as always
+	reconcile(n)
 	return ""
 }
 

@@ -171,6 +171,7 @@ func (k *kubelet) startServer(ctx context.Context, fake *member.Fake, pod *corev
 		Force string `json:"force-new-cluster-once"`
 		Ports string `json:"listen-peer-urls"`
 		Quota int64  `json:"quota-backend-bytes"`
+		Token string `json:"initial-cluster-token"`
 	}
 	arguments := pod.Spec.Containers[0].Command
 	name := filepath.Base(strings.Replace(arguments[len(arguments)-1], "$(POD_NAME)", pod.Name, 1))
@@ -180,6 +181,9 @@ func (k *kubelet) startServer(ctx context.Context, fake *member.Fake, pod *corev
 	}
 	if err := yaml.Unmarshal([]byte(text), &file); err != nil {
 		return member.ExitOther, err
+	}
+	if exit := fake.Token(volume, file.Token); exit != member.Running {
+		return exit, nil
 	}
 	fake.Speaks(pod.Name, strings.Contains(file.Ports, "http:"), strings.Contains(file.Ports, "https:"))
 	exit := fake.Start(pod.Name, volume, file.Peer, file.State == "new", file.Force)

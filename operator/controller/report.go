@@ -58,6 +58,7 @@ func (o *observation) newStatus(d plan.Decision, actErr error) v1alpha1.MetaStor
 		Replicas:           int32(len(o.pods)),
 		Selector:           labels.SelectorFromSet(resources.SelectorLabels(o.cluster.Name)).String(),
 		ClusterID:          old.ClusterID,
+		Revision:           max(old.Revision, o.view.Revision()),
 		Version:            o.oldestVersion(old.Version),
 		Image:              o.image(),
 		Members:            o.memberStatuses(),
@@ -71,8 +72,8 @@ func (o *observation) newStatus(d plan.Decision, actErr error) v1alpha1.MetaStor
 		s.EffectiveTuning = o.tuning.DeepCopy()
 		s.EffectiveTuning.ConfirmedBy, _ = o.inEffect()
 	}
-	if s.ClusterID == "" {
-		s.ClusterID = o.clusterID()
+	if id := o.clusterID(); id != "" && (s.ClusterID == "" || o.servesRestored()) {
+		s.ClusterID = id
 	}
 	for _, m := range s.Members {
 		if m.Ready {

@@ -59,7 +59,9 @@ func (r *Reconciler) makeWorld(ctx context.Context, o *observation) error {
 		f.Owned = owned(claim, c)
 		w.Volumes[ordinal] = f
 	}
-	w.Bootstrapped = o.bootstrapped()
+	if err := r.restoreFacts(ctx, o); err != nil {
+		return err
+	}
 	o.recoveryFacts()
 	o.storageFacts()
 	return r.compare(ctx, o)
@@ -96,13 +98,16 @@ func specFacts(s *v1alpha1.MetaStoreClusterSpec) plan.Spec {
 // bootstrapped finds any trace of the cluster having served: a member that
 // answers, an identity at a claim, settings that say "existing", or the status.
 func (o *observation) bootstrapped() bool {
-	if o.world.ListKnown || o.cluster.Status.ClusterID != "" {
+	if o.world.ListKnown || o.cluster.Status.ClusterID != "" || filled(markAt(o.claims[seed])) {
 		return true
 	}
 	for _, v := range o.world.Volumes {
 		if v.Member != 0 {
 			return true
 		}
+	}
+	if o.cluster.Spec.Bootstrap != nil {
+		return false // its settings say "existing" from the first, before a restore that may fail
 	}
 	for _, e := range o.writtenEntries() {
 		if !e.New {
@@ -191,14 +196,14 @@ func (r *Reconciler) builder(o *observation) resources.Builder {
 // gives; while the membership is unknown the written ones are kept.
 func (r *Reconciler) wantedSettings(o *observation) *corev1.ConfigMap {
 	entries, ok := plan.Entries(o.world)
-	if written := o.writtenEntries(); !ok && len(written) > 0 && o.world.Forcing == "" {
+	if written := o.writtenEntries(); !ok && len(written) > 0 && o.world.Forcing == "" && writtenToken(o.settings) == o.token() {
 		entries = written
 	}
 	members := make([]resources.MemberConfig, 0, len(entries))
 	for _, e := range entries {
 		members = append(members, resources.MemberConfig{Ordinal: e.Ordinal, New: e.New, Peers: e.Peers, Force: e.Force, Secure: e.Secure})
 	}
-	return stamped(r.builder(o).Members(members, o.modesInUse()...))
+	return stamped(r.builder(o).WithToken(o.token()).Members(members, o.modesInUse()...))
 }
 
 // modesInUse are the TLS modes of the pods and of the template that there are: a

@@ -39,13 +39,17 @@ type fixture struct {
 	name      string
 	fake      *member.Fake
 	events    *eventLog
+	// ran are the arguments of the Jobs of its restores, under the kubelet's lock.
+	ran [][]string
+	// serveTimeout is how long a restored member may take to serve.
+	serveTimeout time.Duration
 }
 
 // newFixture makes a namespace; the cluster is made by create.
 func newFixture(ctx context.Context) *fixture {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "t-"}}
 	Expect(kube.Create(ctx, ns)).To(Succeed())
-	f := &fixture{ctx: ctx, namespace: ns.Name, name: "x", events: &eventLog{}}
+	f := &fixture{ctx: ctx, namespace: ns.Name, name: "x", events: &eventLog{}, serveTimeout: patience}
 	f.fake = nodes.fake(f.namespace, f.name)
 	return f
 }
@@ -86,9 +90,14 @@ func (f *fixture) scale(replicas int32) {
 	f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Replicas = replicas })
 }
 
+// mine selects what is of the cluster's members.
+func (f *fixture) mine() []client.ListOption {
+	return []client.ListOption{client.InNamespace(f.namespace), client.MatchingLabels(resources.SelectorLabels(f.name))}
+}
+
 func (f *fixture) pods() map[string]corev1.Pod {
 	list := &corev1.PodList{}
-	Expect(kube.List(f.ctx, list, client.InNamespace(f.namespace))).To(Succeed())
+	Expect(kube.List(f.ctx, list, f.mine()...)).To(Succeed())
 	out := map[string]corev1.Pod{}
 	for _, p := range list.Items {
 		out[p.Name] = p
@@ -98,7 +107,7 @@ func (f *fixture) pods() map[string]corev1.Pod {
 
 func (f *fixture) claims() map[string]corev1.PersistentVolumeClaim {
 	list := &corev1.PersistentVolumeClaimList{}
-	Expect(kube.List(f.ctx, list, client.InNamespace(f.namespace))).To(Succeed())
+	Expect(kube.List(f.ctx, list, f.mine()...)).To(Succeed())
 	out := map[string]corev1.PersistentVolumeClaim{}
 	for _, c := range list.Items {
 		out[c.Name] = c
@@ -178,6 +187,7 @@ func (f *fixture) startOperator() (stop func()) {
 		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	Expect(err).NotTo(HaveOccurred())
+	Expect(f.restorer(mgr.GetClient(), mgr.GetAPIReader()).SetupWithManager(mgr)).To(Succeed())
 	return f.run(mgr, f.reconciler(mgr.GetClient(), mgr.GetAPIReader(), f.fake))
 }
 

@@ -34,7 +34,11 @@ type Fake struct {
 	running map[string]ID
 	applied map[ID]uint64
 	// forced is the word of the last recovery that a volume was started with.
-	forced  map[string]string
+	forced map[string]string
+	// tokens are what volumes are marked with, before what restores have replaced
+	// there.
+	tokens  map[string]string
+	before  map[string]*before
 	lagging map[string]bool
 	space   space
 	fail    func(call string) error
@@ -62,7 +66,7 @@ func NewFake() *Fake {
 	return &Fake{
 		clusterID: 0xc1, nextID: 0x10, committed: 5,
 		members: map[ID]*Member{}, removed: map[ID]bool{}, disks: map[string]ID{},
-		running: map[string]ID{}, forced: map[string]string{}, applied: map[ID]uint64{}, lagging: map[string]bool{}, space: newSpace(),
+		running: map[string]ID{}, forced: map[string]string{}, tokens: map[string]string{}, before: map[string]*before{}, applied: map[ID]uint64{}, lagging: map[string]bool{}, space: newSpace(),
 	}
 }
 

@@ -63,6 +63,9 @@ const (
 	MarkSurvivor Action = "MarkSurvivor"
 	// EndRecovery takes that mark away.
 	EndRecovery Action = "EndRecovery"
+	// MarkStopped and MarkServing answer a restore, in its mark at the seed's claim.
+	MarkStopped Action = "MarkStopped"
+	MarkServing Action = "MarkServing"
 	// DropConfirmation takes away the cluster's permission to begin anew.
 	DropConfirmation Action = "DropConfirmation"
 )
@@ -162,6 +165,7 @@ func (d Decision) Overdue(now time.Time) bool { return d.Waiting() && !now.Befor
 // Reasons that others branch on or users see often.
 const (
 	ReasonSteady          = "Steady"
+	ReasonAwaitingRestore = "AwaitingRestore"
 	ReasonDeleting        = "Deleting"
 	ReasonPaused          = "Paused"
 	ReasonHibernated      = "Hibernated"

@@ -23,6 +23,8 @@ type Entry struct {
 // entries returned are for the case that nothing is.
 func Entries(w World) (entries []Entry, ok bool) {
 	switch {
+	case w.restored() && !w.ListKnown:
+		return []Entry{w.alone(Entry{Ordinal: seedOrdinal})}, true
 	case w.Recovery != nil && !w.ListKnown:
 		s := w.Recovery.Ordinal
 		return []Entry{w.alone(Entry{Ordinal: s, Force: w.Recovery.Word})}, true
@@ -71,9 +73,13 @@ func among(peers, secure []int) []Entry {
 }
 
 // adopted is how many replicas the traces of the cluster show: its pods and the
-// recorded volumes that are not on their way out. At least 1.
+// recorded volumes that are not on their way out. At least 1. Beside a seed that
+// starts from restored data they are traces of another cluster.
 func (w *World) adopted() int {
 	n := 1
+	if w.restored() {
+		return n
+	}
 	if w.Set != nil {
 		n = max(n, w.Set.Replicas)
 	}

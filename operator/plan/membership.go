@@ -74,12 +74,12 @@ func leftovers(w *World) *Decision {
 func record(w *World) *Decision {
 	for _, m := range w.Members {
 		v, ok := w.Volumes[m.Ordinal]
-		if !ok || !m.Answers || v.Terminating || v.Member == m.ID && v.PeerTLS == m.PeerTLS {
+		if !ok || !m.Answers || v.Terminating || v.Member == m.ID && v.PeerTLS == m.PeerTLS && !v.OtherToken {
 			continue
 		}
 		s := step(RecordMember, m.Ordinal)
 		s.Member, s.PeerTLS = m.ID, m.PeerTLS
-		if v.Member == m.ID {
+		if v.Member == m.ID && v.PeerTLS != m.PeerTLS {
 			return act(rolling, m.Ordinal, s, urlChanged, "member %d has another peer URL; that is recorded at its volume", m.Ordinal)
 		}
 		return act(w.joining(m.Ordinal), m.Ordinal, s, "MemberStarted", "member %d serves; its identity is recorded at its volume", m.Ordinal)

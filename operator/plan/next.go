@@ -56,6 +56,7 @@ type stage func(w *World, blocked *[]Blocked) *verdict
 // and a lost pod be forgotten while the cluster is down.
 var stages = []stage{
 	firmly(standstill),
+	firmly(restoring),
 	firmly(recovery),
 	firmly(objects),
 	certificates,

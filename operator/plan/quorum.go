@@ -8,6 +8,9 @@ func quorum(w *World) *Decision {
 	if w.ListKnown {
 		return nil
 	}
+	if w.restored() {
+		return w.awaitRestored()
+	}
 	if !w.Bootstrapped {
 		return w.awaitSeed()
 	}

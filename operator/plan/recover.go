@@ -141,7 +141,7 @@ func recovery(w *World) *Decision {
 	case w.Forcing == w.Recovery.Word:
 		return w.startSurvivor(ordinal)
 	}
-	if d := w.clearPods(); d != nil {
+	if d := w.clearPods(recovering, ReasonQuorumLost, "before the cluster begins anew"); d != nil {
 		return d
 	}
 	return act(recovering, ordinal, step(WriteSettings, -1), "PodsGone", "no pod is left; the settings tell member %d to begin anew", ordinal)
@@ -157,24 +157,24 @@ func (w *World) dropConfirmation() *Decision {
 
 // clearPods ends all pods. One on a silent node cannot be seen to end: it is
 // forgotten, since the loss was found certain, or the user has given his word.
-func (w *World) clearPods() *Decision {
+func (w *World) clearPods(op v1alpha1.OperationType, reason, before string) *Decision {
 	if w.Set != nil && w.Set.Replicas > 0 {
-		return act(recovering, -1, applySet(0), ReasonQuorumLost, "every pod stops before the cluster begins anew")
+		return act(op, -1, applySet(0), reason, "every pod stops %s", before)
 	}
 	ordinals := sorted(w.Pods)
 	for _, ordinal := range ordinals {
 		p := w.Pods[ordinal]
 		switch {
 		case p.NodeGone || p.Terminating && p.NodeDown:
-			return act(recovering, ordinal, step(ForceDeletePod, ordinal), ReasonNodeLost, "pod %d is on a node that is lost", ordinal)
+			return act(op, ordinal, step(ForceDeletePod, ordinal), ReasonNodeLost, "pod %d is on a node that is lost", ordinal)
 		case !p.Terminating && w.Set == nil:
-			return act(recovering, ordinal, step(DeletePod, ordinal), ReasonQuorumLost, "pod %d stops before the cluster begins anew", ordinal)
+			return act(op, ordinal, step(DeletePod, ordinal), reason, "pod %d stops %s", ordinal, before)
 		}
 	}
 	if len(ordinals) == 0 {
 		return nil
 	}
-	return w.waitSinceReported(recovering, ordinals[0], w.Limits.ObjectTimeout, "PodTerminating", "pod %d is being deleted", ordinals[0])
+	return w.waitSinceReported(op, ordinals[0], w.Limits.ObjectTimeout, "PodTerminating", "pod %d is being deleted", ordinals[0])
 }
 
 // startSurvivor waits for the survivor alone. A pod that runs for a while and

@@ -89,13 +89,14 @@ var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 //	confirmed | recovery ordinal=2 word=w | forcing w
 //	tls client=Required peer=Required [client-certs] [peer-certs] | tls-trouble why
 //	auth [wanted] [ready] [kept] [known] [enabled] [accepted] [current] | auth-trouble reason why
+//	restore phase=Stopped [above=9] [orphaned] | begins-with NAME | failed why | revision 12
 //	objects Service/x Service/y | settings-differ | deleting | new | blind | invalid why
 //	waited TYPE ordinal=1 reason=PodMissing since=30s
 //	2: pod=ready|starting|crash|pending ... vol=10 ... member=a2 ...
 //
 // A pod takes rev=, age=, for= (how long Ready has its value), exit=, waiting=,
 // ending=, node=gone|down; a volume recorded=, vol-age=, fixed, vol-ending,
-// vol-lost, vol-node=gone, vol-differs (from https), vol-class=other, vol-has= (its
+// vol-lost, other-token, vol-node=gone, vol-differs (from https), vol-class=other, vol-has= (its
 // capacity), owned, unrecorded, unbound, no-class= (why); a pod restart, refused=
 // (why); a member db=, quota=, compacted, leader, learner, lag=, silent, unstarted,
 // leaderless, https. Set and pods take client= and peer= for their TLS modes.
@@ -198,6 +199,16 @@ func (f fields) into(w *World) error {
 		w.Confirmed = true
 	case "recovery":
 		w.Recovery = &Recovery{Ordinal: f.number("ordinal", 0), Word: f.text("word", "w")}
+	case "restore":
+		w.Restore = &Restore{Name: "r", Phase: RestorePhase(f.text("phase", "")), Above: int64(f.number("above", 0)), Orphaned: f.has("orphaned")}
+	case "begins-with":
+		w.Spec.BootstrapRestore = f.rest[0]
+	case "failed":
+		w.RestoreFailed = strings.Join(f.rest, " ")
+	case "revision":
+		n, err := strconv.Atoi(f.rest[0])
+		w.Revision = int64(n)
+		return err
 	case "forcing":
 		w.Forcing = f.rest[0]
 	case "settings-differ":
@@ -253,7 +264,7 @@ func (f fields) intoOrdinal(w *World, ordinal int) {
 			Expandable: !f.has("fixed"), Terminating: f.has("vol-ending"), Lost: f.has("vol-lost"), Owned: f.has("owned"), Member: f.id("member"),
 			NodeGone: f.text("vol-node", "") == "gone", OtherClass: f.text("vol-class", "") == "other",
 			CapacityBytes: int64(f.number("vol-has", f.number("vol", 10))), PeerTLS: f.has("https") != f.has("vol-differs"),
-			Unbound: f.has("unbound") || f.has("no-class"), ClassMissing: f.text("no-class", ""),
+			OtherToken: f.has("other-token"), Unbound: f.has("unbound") || f.has("no-class"), ClassMissing: f.text("no-class", ""),
 		}
 		if f.has("recorded") || f.has("unrecorded") {
 			v.Member = f.id("recorded")

@@ -57,6 +57,13 @@ type World struct {
 	Confirmed bool
 	// Recovery is the recovery from a lost quorum that has begun; nil when none has.
 	Recovery *Recovery
+	// Restore is the restore that has begun; nil when none has.
+	Restore *Restore
+	// RestoreFailed is why the restore that the cluster is to begin with has failed;
+	// empty when it has not.
+	RestoreFailed string
+	// Revision is the newest of the keys that an answering member has told.
+	Revision int64
 	// Forcing is the word of the recovery that the written settings tell a member
 	// of; empty when they tell none.
 	Forcing string
@@ -85,6 +92,8 @@ type Spec struct {
 	MinReady time.Duration
 	// OwnVolumes says that the volumes go with the cluster.
 	OwnVolumes bool
+	// BootstrapRestore is the restore that the cluster begins with; empty for none.
+	BootstrapRestore string
 }
 
 // Repair is what the planner may give up by itself.
@@ -129,6 +138,9 @@ type Limits struct {
 	PeerURLPause time.Duration
 	// DefragmentInterval is the least time between two defragmentations of a member.
 	DefragmentInterval time.Duration
+	// RestoreTimeout is how long a restore may have the seed's volume before that is
+	// reported.
+	RestoreTimeout time.Duration
 	// MaxLag is the number of entries up to which a member is caught up.
 	MaxLag uint64
 }
@@ -146,6 +158,7 @@ func DefaultLimits() Limits {
 		RepairInterval:     2 * time.Minute,
 		ObjectTimeout:      2 * time.Minute,
 		PeerURLPause:       3 * time.Second,
+		RestoreTimeout:     time.Hour,
 		MaxLag:             1000,
 		DefragmentInterval: 10 * time.Second,
 	}
@@ -227,6 +240,8 @@ type Volume struct {
 	Member MemberID
 	// PeerTLS says that the others reach that member with TLS, as recorded beside it.
 	PeerTLS bool
+	// OtherToken says that the token recorded beside it is not the cluster's.
+	OtherToken bool
 }
 
 // Member is one row of the membership list with what its member says.

@@ -55,18 +55,28 @@ type Builder struct {
 	tuning  v1alpha1.EffectiveTuning
 	// modes are those of the pod template. Invariant: none is empty.
 	modes v1alpha1.TLSModes
+	// token is the one that the members' data dirs are marked with; empty when it is
+	// not known, and then members do not compare it.
+	token string
 }
 
 // For gives the builder of a cluster. The server image runs where the spec
 // names none; the tuning is what tuning.Derive made of the same spec.
 func For(cluster *v1alpha1.MetaStoreCluster, serverImage string, tuning v1alpha1.EffectiveTuning) Builder {
-	return Builder{cluster: cluster.DeepCopy(), image: Image(&cluster.Spec, serverImage), tuning: tuning, modes: spelled(v1alpha1.TLSModes{})}
+	return Builder{cluster: cluster.DeepCopy(), image: Image(&cluster.Spec, serverImage), tuning: tuning, modes: spelled(v1alpha1.TLSModes{}), token: string(cluster.UID)}
 }
 
 // WithModes gives the builder of pods with these TLS modes; the spec's own are
 // where a cluster is to get, not where it is.
 func (b Builder) WithModes(modes v1alpha1.TLSModes) Builder {
 	b.modes = spelled(modes)
+	return b
+}
+
+// WithToken gives the builder of members with another token than the cluster's
+// own, which its UID is.
+func (b Builder) WithToken(token string) Builder {
+	b.token = token
 	return b
 }
 

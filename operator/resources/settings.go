@@ -43,7 +43,7 @@ type memberSettings struct {
 	InitialAdvertisePeerURLs string `json:"initial-advertise-peer-urls"`
 	InitialCluster           string `json:"initial-cluster"`
 	InitialClusterState      string `json:"initial-cluster-state"`
-	InitialClusterToken      string `json:"initial-cluster-token"`
+	InitialClusterToken      string `json:"initial-cluster-token,omitempty"`
 	ForceNewClusterOnce      string `json:"force-new-cluster-once,omitempty"`
 	sharedSettings
 	tlsSettings
@@ -119,7 +119,7 @@ func (b Builder) member(m MemberConfig) memberSettings {
 		InitialAdvertisePeerURLs: PeerURL(b.cluster, m.Ordinal, slices.Contains(m.Secure, m.Ordinal)),
 		InitialCluster:           strings.Join(peers, ","),
 		InitialClusterState:      state,
-		InitialClusterToken:      string(b.cluster.UID),
+		InitialClusterToken:      b.token,
 		ForceNewClusterOnce:      m.Force,
 		sharedSettings:           b.shared(),
 		tlsSettings:              b.tls(),

@@ -25,6 +25,7 @@ import (
 	"metastore.io/metastore/operator/pki"
 	"metastore.io/metastore/operator/plan"
 	"metastore.io/metastore/operator/resources"
+	"metastore.io/metastore/operator/restore"
 )
 
 // leaderElectionID names the lease that one of several operators holds.
@@ -136,6 +137,14 @@ func setup(mgr ctrl.Manager, o options) error {
 	}
 	if err := setupBackups(mgr, o); err != nil {
 		return err
+	}
+	restores := &controller.RestoreReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: mgr.GetEventRecorder("metastore-operator"),
+		ServerImage: o.serverImage, Limits: restore.DefaultLimits(), Pace: controller.DefaultPace(), Now: time.Now,
+		Concurrency: o.concurrency,
+	}
+	if err := restores.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("set up the controller of restores: %w", err)
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("set up healthz: %w", err)
