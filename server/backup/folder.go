@@ -15,7 +15,7 @@ import (
 )
 
 // copyBytes is the size of the buffers that bytes are copied through.
-const copyBytes = 1 << 20
+const copyBytes = 256 << 10
 
 // partMark is in the names of files that are not whole yet.
 const partMark = ".part-"

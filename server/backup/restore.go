@@ -49,23 +49,7 @@ func Restore(ctx context.Context, o RestoreOptions) (*Restored, error) {
 	if err != nil {
 		return nil, err
 	}
-	done, err := r.swap.done()
-	if err != nil || done != nil {
-		return done, err
-	}
-	if err := r.from.check(ctx, false); err != nil {
-		return nil, err
-	}
-	whole, err := r.swap.whole()
-	if err != nil {
-		return nil, err
-	}
-	if !whole {
-		if err := r.build(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return r.swap.replace()
+	return r.restore(ctx)
 }
 
 // restorer makes one data dir.
@@ -97,6 +81,26 @@ func newRestorer(o RestoreOptions) (*restorer, error) {
 	return r, nil
 }
 
+func (r *restorer) restore(ctx context.Context) (*Restored, error) {
+	done, err := r.swap.done()
+	if err != nil || done != nil {
+		return done, err
+	}
+	if err := r.from.check(ctx, false); err != nil {
+		return nil, err
+	}
+	whole, err := r.swap.whole()
+	if err != nil {
+		return nil, err
+	}
+	if !whole {
+		if err := r.build(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return r.swap.replace()
+}
+
 // checkRestoreName lets bare files have any name below the destination.
 func checkRestoreName(o RestoreOptions) error {
 	if !o.EtcdSnapshot {
@@ -117,15 +121,10 @@ func (r *restorer) build(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, r.swap.discard())
 	}
-	err = r.buildFrom(ctx, file, check, done)
-	return errors.Join(err, r.discardAfter(err))
-}
-
-func (r *restorer) discardAfter(err error) error {
-	if err == nil {
-		return r.swap.dropSpool()
+	if err := r.buildFrom(ctx, file, check, done); err != nil {
+		return errors.Join(err, r.swap.discard())
 	}
-	return r.swap.discard()
+	return nil
 }
 
 func (r *restorer) buildFrom(ctx context.Context, file string, check etcdfile.HashCheck, done *Restored) error {

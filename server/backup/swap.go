@@ -180,6 +180,9 @@ func (s *swap) replace() (*Restored, error) {
 	if found == nil {
 		return nil, failf(Failed, "%s is not whole", s.fresh)
 	}
+	if err := s.dropSpool(); err != nil {
+		return nil, err
+	}
 	there, err := s.exists(s.dir)
 	if err != nil {
 		return nil, err
