@@ -17,6 +17,7 @@ export METASTORE_CACHE VERSION SERVER_IMAGE OPERATOR_IMAGE
 TOOLS          := $(METASTORE_CACHE)/tools
 CONTROLLER_GEN := $(TOOLS)/controller-gen
 GOLANGCI_LINT  := $(TOOLS)/golangci-lint
+S3_SERVER      := $(TOOLS)/versitygw
 LINT           := env GOLANGCI_LINT_CACHE=$(METASTORE_CACHE)/golangci $(GOLANGCI_LINT) run
 STAGE          := hack/stage.sh
 
@@ -28,7 +29,7 @@ ROCKSDB_TAGS := rocksdb,grocksdb_no_link,$(GO_TAGS)
 WITH_ROCKSDB := env CGO_ENABLED=1 CGO_LDFLAGS='-lrocksdb -lsnappy -lz -lbz2 -llz4 -lzstd -lstdc++ -lm -ldl -lpthread'
 STATIC_FLAGS := -s -w -linkmode=external -extldflags "-static -Wl,--gc-sections"
 
-MODULES := . hack/tools hack/kubernetes/src/kube hack/kubernetes/src/addons
+MODULES := . hack/tools hack/s3server hack/kubernetes/src/kube hack/kubernetes/src/addons
 GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml \
              charts/metastore/files docs/reference.md
 
@@ -54,7 +55,7 @@ demo: image ## three members on Kubernetes lose a pod while a client writes; KEE
 ##@ Check
 
 .PHONY: test
-test: packages kube-assets ## unit, contract and multi-member server tests on both engines, operator tests with envtest
+test: packages kube-assets $(S3_SERVER) ## unit, contract and multi-member server tests on both engines, operator tests with envtest
 	@$(STAGE) 'test: builds without RocksDB' go build -tags $(GO_TAGS) ./...
 	@$(STAGE) 'test: engines without RocksDB' go test -tags $(GO_TAGS) $(TEST_FLAGS) ./server/engine/...
 	@$(STAGE) 'test: server and repository, both engines' $(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) $(TEST_FLAGS) ./hack/... ./server/...
@@ -117,7 +118,7 @@ golden: packages ## keep data dirs of this version of the format as test data; t
 	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/node -run 'TestWriteGolden$$' -v -count=1 -golden.write
 
 .PHONY: race
-race: packages kube-assets ## all tests with the race detector; RACE= picks packages
+race: packages kube-assets $(S3_SERVER) ## all tests with the race detector; RACE= picks packages
 	@$(WITH_ROCKSDB) KUBEBUILDER_ASSETS=$(METASTORE_CACHE)/kubernetes/assets go test -race -tags $(ROCKSDB_TAGS) -timeout 60m $(RACE)
 RACE ?= ./api/... ./hack/... ./operator/... ./server/...
 
@@ -233,4 +234,8 @@ $(CONTROLLER_GEN): hack/tools/go.mod hack/tools/go.sum | go-is-there
 
 $(GOLANGCI_LINT): hack/tools/go.mod hack/tools/go.sum | go-is-there
 	@$(STAGE) 'tools: golangci-lint (once, about 4 minutes on two cores)' go build -C hack/tools -o $(TOOLS)/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+$(S3_SERVER): hack/s3server/go.mod hack/s3server/go.sum | go-is-there
+	@$(STAGE) 'tools: an S3 server for tests (once, about 3 minutes on two cores)' go build -C hack/s3server -ldflags '-s -w' -o $(TOOLS)/ github.com/versity/versitygw/cmd/versitygw
 	@touch $@

@@ -93,13 +93,13 @@ func (b *bucket) key(name string) string { return path.Join(b.prefix, name) }
 
 func (b *bucket) local(string) (string, bool) { return "", false }
 
+// check lists, which unlike a look at the bucket alone says what is wrong.
 func (b *bucket) check(ctx context.Context, _ bool) error {
-	there, err := b.client.BucketExists(ctx, b.name)
-	if err != nil {
-		return b.failure("look for the bucket", err)
-	}
-	if !there {
-		return failf(DestinationMissing, "the bucket %s does not exist", b.name)
+	for o := range b.client.ListObjectsIter(ctx, b.name, minio.ListObjectsOptions{Prefix: b.prefix, MaxKeys: 1}) {
+		if o.Err != nil {
+			return b.failure("look into the bucket", o.Err)
+		}
+		break
 	}
 	return nil
 }
@@ -194,7 +194,7 @@ var storageReasons = map[string]Reason{
 	"NoSuchKey":    NotFound, "NotFound": NotFound,
 	"AccessDenied": AccessDenied, "AllAccessDisabled": AccessDenied, "InvalidAccessKeyId": AccessDenied,
 	"SignatureDoesNotMatch": AccessDenied, "ExpiredToken": AccessDenied, "InvalidToken": AccessDenied,
-	"InvalidTokenId": AccessDenied, "AuthorizationHeaderMalformed": AccessDenied, "AccountProblem": AccessDenied,
+	"XAdminUserNotFound": AccessDenied, "InvalidTokenId": AccessDenied, "AuthorizationHeaderMalformed": AccessDenied, "AccountProblem": AccessDenied,
 	"QuotaExceeded": DestinationFull, "InsufficientCapacity": DestinationFull, "XMinioStorageFull": DestinationFull,
 	"XMinioAdminBucketQuotaExceeded": DestinationFull, "EntityTooLarge": DestinationFull,
 	"MethodNotAllowed": DestinationReadOnly, "XMinioReadOnly": DestinationReadOnly,
@@ -204,8 +204,8 @@ var storageReasons = map[string]Reason{
 
 // failure gives the storage's error its reason.
 func (b *bucket) failure(what string, err error) error {
+	response := minio.ToErrorResponse(err) // which looks at no wrapped error
 	err = fmt.Errorf("%s in %s: %w", what, b, err)
-	response := minio.ToErrorResponse(err)
 	reason, known := storageReasons[response.Code]
 	var network net.Error
 	var certificate *tls.CertificateVerificationError

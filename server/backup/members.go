@@ -100,9 +100,9 @@ func newCluster(m Members, logger *slog.Logger) (*cluster, error) {
 	return c, nil
 }
 
-func (c *cluster) connect(ctx context.Context, endpoint string) (*clientv3.Client, error) {
+func (c *cluster) connect(ctx context.Context, endpoint, user string) (*clientv3.Client, error) {
 	return clientv3.New(clientv3.Config{
-		Endpoints: []string{endpoint}, TLS: c.tls, Username: c.members.User, Password: c.members.Password,
+		Endpoints: []string{endpoint}, TLS: c.tls, Username: user, Password: c.members.Password,
 		DialTimeout: statusTimeout, DialKeepAliveTime: aliveTime, DialKeepAliveTimeout: aliveTimeout,
 		Context: ctx, Logger: zap.NewNop(), MaxCallRecvMsgSize: 64 << 20,
 	})
@@ -110,14 +110,15 @@ func (c *cluster) connect(ctx context.Context, endpoint string) (*clientv3.Clien
 
 // ask connects to a member and asks how it is.
 func (c *cluster) ask(ctx context.Context, endpoint string) (*source, error) {
-	client, err := c.connect(ctx, endpoint)
+	client, err := c.connect(ctx, endpoint, c.members.User)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = c.whyNot(ctx, endpoint, err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
-	defer cancel()
 	var header metadata.MD
-	st, err := pb.NewMaintenanceClient(client.ActiveConnection()).Status(ctx, &pb.StatusRequest{}, grpc.Header(&header))
+	st, err := askStatus(ctx, client, grpc.Header(&header))
 	if err == nil && st.IsLearner {
 		err = errors.New("it is a learner")
 	}
@@ -132,6 +133,22 @@ func (c *cluster) ask(ctx context.Context, endpoint string) (*source, error) {
 		s.version = v[0]
 	}
 	return s, nil
+}
+
+// whyNot finds out why nobody could be authenticated: the client does not tell.
+func (c *cluster) whyNot(ctx context.Context, endpoint string, because error) error {
+	client, err := c.connect(ctx, endpoint, "")
+	if err != nil {
+		return errors.Join(because, err)
+	}
+	_, err = askStatus(ctx, client)
+	return errors.Join(because, err, client.Close())
+}
+
+func askStatus(ctx context.Context, client *clientv3.Client, o ...grpc.CallOption) (*pb.StatusResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	return pb.NewMaintenanceClient(client.ActiveConnection()).Status(ctx, &pb.StatusRequest{}, o...)
 }
 
 // isCorruptAlarm finds the alarm among the errors of a status, which are texts.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -156,14 +157,13 @@ func (r *backupResult) encode() ([]byte, error) {
 		if err != nil || len(b) <= maxResultBytes || r.Message == "" {
 			return b, err
 		}
-		keep := max(len(r.Message)-(len(b)-maxResultBytes)-len(cutMark), 0)
-		r.Message = r.Message[:keep] + cutMark
-		if keep == 0 {
-			r.Message = ""
-		}
+		// In JSON a character takes more bytes than it has.
+		keep := len(r.Message) * maxResultBytes / len(b) * 9 / 10
+		r.Message = strings.ToValidUTF8(r.Message[:keep], "") + cutMark
 	}
 }
 
+// cutMark ends a message that was cut.
 const cutMark = "..."
 
 func (f *backupFlags) take() *cobra.Command {
