@@ -7,6 +7,10 @@ import (
 // KindMetaStoreBackup is the kind of a MetaStoreBackup.
 const KindMetaStoreBackup = "MetaStoreBackup"
 
+// LabelPurpose, on a MetaStoreBackup that the operator made for a MetaStoreCluster
+// by itself, says what for.
+const LabelPurpose = "metastore.io/purpose"
+
 // FinalizerArtifact keeps a MetaStoreBackup with deletionPolicy Delete until its
 // artifact is gone, or could not be deleted for 15 minutes.
 const FinalizerArtifact = "metastore.io/backup-artifact"

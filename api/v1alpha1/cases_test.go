@@ -127,6 +127,10 @@ var creations = []createCase{
 	{"unknown strategy", lines("update: {strategy: Recreate}"), lines("update.strategy", `"Recreate"`)},
 	{"ready too long", lines("update: {minReadySeconds: 7200}"), lines("update.minReadySeconds is 7200; allowed is 0 to 3600")},
 	{"paused, hibernated and gone", lines("paused: true", "hibernated: true", "deletionPolicy: Delete"), nil},
+	{"a backup before its end, and before updates", lines("deletionPolicy: BackupThenDelete", "deletionBackup: {destination: {pvc: {claimName: a}}}",
+		"update: {preUpdateBackup: {destination: {pvc: {claimName: a}}, verify: RestoreTest}}"), nil},
+	{"a backup before its end to nowhere", lines("deletionPolicy: BackupThenDelete"),
+		lines("spec.deletionPolicy", "deletionPolicy is BackupThenDelete but deletionBackup is not set; it has to say where the last backup goes")},
 	{"unknown deletion policy", lines("deletionPolicy: Burn"), lines("deletionPolicy", `"Burn"`)},
 
 	{"pod template", lines("podTemplate: {metadata: {labels: {team: a}, annotations: {b: c}}, spec: {nodeSelector: {disk: ssd}, " +

@@ -26,11 +26,22 @@ type UpdateSpec struct {
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self >= 0 && self <= 3600",messageExpression="'update.minReadySeconds is %s; allowed is 0 to 3600'.format([self])"
 	MinReadySeconds *int32 `json:"minReadySeconds,omitempty"`
+
+	// PreUpdateBackup has a backup completed before the first member is restarted
+	// with another image; it stays. While it fails, members keep their image. Members
+	// that take no part do not wait for it.
+	//
+	// +optional
+	PreUpdateBackup *BackupSettings `json:"preUpdateBackup,omitempty"`
 }
+
+// FinalizerBackup keeps a MetaStoreCluster with deletionPolicy BackupThenDelete
+// until its last backup is complete.
+const FinalizerBackup = "metastore.io/backup-then-delete"
 
 // DeletionPolicy says what becomes of the volumes when a cluster is deleted.
 //
-// +kubebuilder:validation:Enum=Retain;Delete
+// +kubebuilder:validation:Enum=Retain;Delete;BackupThenDelete
 type DeletionPolicy string
 
 const (
@@ -38,6 +49,10 @@ const (
 	DeletionRetain DeletionPolicy = "Retain"
 	// DeletionDelete deletes the volumes with the cluster.
 	DeletionDelete DeletionPolicy = "Delete"
+	// DeletionBackup deletes them after a last backup is complete; until then the
+	// cluster serves. One that cannot be backed up stays, and says why: another
+	// policy lets it go.
+	DeletionBackup DeletionPolicy = "BackupThenDelete"
 )
 
 // BootstrapSpec says how a cluster begins.

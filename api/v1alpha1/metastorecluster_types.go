@@ -67,6 +67,7 @@ const (
 // +kubebuilder:validation:XValidation:rule="!has(self.image) || !has(self.version) || !self.image.matches('(:[^/]+|@[^/]+)$')",messageExpression="'image is %s and version is %s; with a version the image has to come without tag and digest, with a tag or digest there is no version'.format([self.image, self.version])",fieldPath=".version"
 // +kubebuilder:validation:XValidation:rule="!has(self.server) || !has(self.server.quotaBackendBytes) || quantity(string(self.server.quotaBackendBytes)).compareTo(quantity(string(self.storage.size))) <= 0",messageExpression="'server.quotaBackendBytes is %s; allowed is at most storage.size, which is %s'.format([self.server.quotaBackendBytes, self.storage.size])",fieldPath=".server"
 // +kubebuilder:validation:XValidation:rule="has(self.bootstrap) == has(oldSelf.bootstrap) && (!has(self.bootstrap) || self.bootstrap == oldSelf.bootstrap)",messageExpression="'bootstrap %s and cannot be changed; how a cluster of %s members began is settled'.format([has(oldSelf.bootstrap) ? 'was set' : 'was not set', self.replicas])",fieldPath=".bootstrap"
+// +kubebuilder:validation:XValidation:rule="!has(self.deletionPolicy) || self.deletionPolicy != 'BackupThenDelete' || has(self.deletionBackup)",messageExpression="'deletionPolicy is %s but deletionBackup is not set; it has to say where the last backup goes'.format([self.deletionPolicy])",fieldPath=".deletionPolicy"
 type MetaStoreClusterSpec struct {
 	// Replicas is the number of voting members: 1, 3, 5 or 7. An even number
 	// tolerates no more failures than the odd one below it.
@@ -167,6 +168,11 @@ type MetaStoreClusterSpec struct {
 	//
 	// +optional
 	Bootstrap *BootstrapSpec `json:"bootstrap,omitempty"`
+	// DeletionBackup says where the last backup goes with deletionPolicy
+	// BackupThenDelete.
+	//
+	// +optional
+	DeletionBackup *BackupSettings `json:"deletionBackup,omitempty"`
 
 	// PodTemplate is laid over the pods that the operator makes.
 	//

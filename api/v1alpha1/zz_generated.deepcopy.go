@@ -828,6 +828,11 @@ func (in *MetaStoreClusterSpec) DeepCopyInto(out *MetaStoreClusterSpec) {
 		*out = new(BootstrapSpec)
 		**out = **in
 	}
+	if in.DeletionBackup != nil {
+		in, out := &in.DeletionBackup, &out.DeletionBackup
+		*out = new(BackupSettings)
+		(*in).DeepCopyInto(*out)
+	}
 	if in.PodTemplate != nil {
 		in, out := &in.PodTemplate, &out.PodTemplate
 		*out = new(PodTemplateOverlay)
@@ -1734,6 +1739,11 @@ func (in *UpdateSpec) DeepCopyInto(out *UpdateSpec) {
 		in, out := &in.MinReadySeconds, &out.MinReadySeconds
 		*out = new(int32)
 		**out = **in
+	}
+	if in.PreUpdateBackup != nil {
+		in, out := &in.PreUpdateBackup, &out.PreUpdateBackup
+		*out = new(BackupSettings)
+		(*in).DeepCopyInto(*out)
 	}
 }
 

@@ -55,6 +55,10 @@ func (r *Reconciler) take(ctx context.Context, o *observation, s plan.Step) erro
 		return r.deletePod(ctx, o, s)
 	case plan.MarkStopped, plan.MarkServing:
 		return r.answerMark(ctx, o, s)
+	case plan.HoldDeletion, plan.ReleaseDeletion:
+		return r.holdDeletion(ctx, o, s.Action == plan.HoldDeletion)
+	case plan.MakeBackup:
+		return r.makeBackup(ctx, o, s.Object)
 	case plan.DropConfirmation:
 		return r.dropConfirmation(ctx, o)
 	case plan.GrowVolume, plan.RecordMember, plan.DeleteVolume, plan.MarkSurvivor, plan.EndRecovery, plan.OwnVolume, plan.DisownVolume:

@@ -63,8 +63,14 @@ func (f *backups) reconcilers(c client.Client, live client.Reader) (*BackupRecon
 		&ScheduleReconciler{Client: c, Live: live, Events: f.events, Pace: pace, Now: time.Now}
 }
 
-// start runs the controllers of backups with the rights that they are shipped with.
+// start runs the controllers of backups and of schedules with the rights that they
+// are shipped with.
 func (f *backups) start() {
+	GinkgoHelper()
+	f.startThose(true)
+}
+
+func (f *backups) startThose(schedules bool) {
 	GinkgoHelper()
 	mgr, err := ctrl.NewManager(shipped, ctrl.Options{
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"}, Cache: CacheOptions(f.namespace),
@@ -73,7 +79,9 @@ func (f *backups) start() {
 	Expect(err).NotTo(HaveOccurred())
 	b, s := f.reconcilers(mgr.GetClient(), mgr.GetAPIReader())
 	Expect(b.SetupWithManager(mgr)).To(Succeed())
-	Expect(s.SetupWithManager(mgr)).To(Succeed())
+	if schedules {
+		Expect(s.SetupWithManager(mgr)).To(Succeed())
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()

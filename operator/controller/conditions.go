@@ -46,6 +46,11 @@ func (o *observation) conditions(d plan.Decision, actErr error) []metav1.Conditi
 	} else {
 		meta.RemoveStatusCondition(&all, v1alpha1.ConditionAuthReady)
 	}
+	if v, ok := o.backupCurrent(); ok {
+		set(v1alpha1.ConditionBackupCurrent, v)
+	} else {
+		meta.RemoveStatusCondition(&all, v1alpha1.ConditionBackupCurrent)
+	}
 	set(v1alpha1.ConditionReady, o.ready(d, actErr, available, members, upToDate))
 	if stalled {
 		set(v1alpha1.ConditionStalled, yes(reason, message))

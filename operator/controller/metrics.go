@@ -42,7 +42,10 @@ type perCluster interface {
 	DeletePartialMatch(prometheus.Labels) int
 }
 
-var perClusterMetrics = []perCluster{certificateEnds, steps, repairs, rolledPods, conditionSince, operationSince}
+var perClusterMetrics = []perCluster{
+	certificateEnds, steps, repairs, rolledPods, conditionSince, operationSince,
+	backupsEnded, backupSeconds, lastBackupTime, lastBackupBytes,
+}
 
 func init() {
 	for _, m := range perClusterMetrics {
@@ -80,8 +83,11 @@ func (o *observation) countStep(d plan.Decision, err error) {
 // tellState sets since when the cluster is as its status says. A condition that
 // holds is never missing in between: somebody may read just then.
 func (o *observation) tellState(s *v1alpha1.MetaStoreClusterStatus) {
+	o.tellBackups(s)
 	ns, name := o.cluster.Namespace, o.cluster.Name
-	for _, t := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionReconciling, v1alpha1.ConditionTLSReady, v1alpha1.ConditionAuthReady} {
+	for _, t := range []string{
+		v1alpha1.ConditionStalled, v1alpha1.ConditionReconciling, v1alpha1.ConditionTLSReady, v1alpha1.ConditionAuthReady, v1alpha1.ConditionBackupCurrent,
+	} {
 		if condition(s.Conditions, t) == nil {
 			conditionSince.DeletePartialMatch(prometheus.Labels{"namespace": ns, "cluster": name, "condition": t})
 		}

@@ -39,8 +39,11 @@ type observation struct {
 	tuning v1alpha1.EffectiveTuning
 	// invalid is why the spec cannot be carried out; nil when it can.
 	invalid error
-	tls     tlsFacts
-	auth    authFacts
+	// backups and schedules are those of this cluster.
+	backups   []v1alpha1.MetaStoreBackup
+	schedules []v1alpha1.MetaStoreBackupSchedule
+	tls       tlsFacts
+	auth      authFacts
 	// modes are the TLS modes that the pod template is to have now.
 	modes v1alpha1.TLSModes
 	// wanted are the objects that are missing or differ, as they should be, by
@@ -63,6 +66,9 @@ func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.MetaStoreClu
 		return nil, err
 	}
 	if err := r.observeClaims(ctx, o); err != nil {
+		return nil, err
+	}
+	if err := r.observeBackups(ctx, o); err != nil {
 		return nil, err
 	}
 	o.size = o.sized()

@@ -67,6 +67,7 @@ func (o *observation) newStatus(d plan.Decision, actErr error) v1alpha1.MetaStor
 		TLS:                o.tlsStatus(),
 		Auth:               o.authStatus(),
 		Alarms:             o.alarmStatuses(),
+		LastBackup:         o.lastBackup(),
 	}
 	if o.invalid == nil {
 		s.EffectiveTuning = o.tuning.DeepCopy()

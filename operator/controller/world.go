@@ -62,6 +62,7 @@ func (r *Reconciler) makeWorld(ctx context.Context, o *observation) error {
 	if err := r.restoreFacts(ctx, o); err != nil {
 		return err
 	}
+	o.backupFacts()
 	o.recoveryFacts()
 	o.storageFacts()
 	return r.compare(ctx, o)
@@ -258,7 +259,9 @@ func (o *observation) writtenEntries() []plan.Entry {
 // setWithReplicas is the StatefulSet as it should be. The claim template of one
 // that exists is kept: it cannot be changed in place.
 func (r *Reconciler) setWithReplicas(o *observation, replicas int) *appsv1.StatefulSet {
-	set := stamped(r.builder(o).StatefulSet(replicas))
+	set := r.builder(o).StatefulSet(replicas)
+	set.Annotations = o.markImage(set.Annotations, containerImage(&set.Spec.Template.Spec))
+	set = stamped(set)
 	if o.set != nil {
 		set.Spec.VolumeClaimTemplates = o.set.Spec.DeepCopy().VolumeClaimTemplates
 	}

@@ -66,6 +66,12 @@ const (
 	// MarkStopped and MarkServing answer a restore, in its mark at the seed's claim.
 	MarkStopped Action = "MarkStopped"
 	MarkServing Action = "MarkServing"
+	// HoldDeletion has the cluster object wait for a last backup before it goes,
+	// ReleaseDeletion lets it go.
+	HoldDeletion    Action = "HoldDeletion"
+	ReleaseDeletion Action = "ReleaseDeletion"
+	// MakeBackup makes the MetaStoreBackup named Step.Object.
+	MakeBackup Action = "MakeBackup"
 	// DropConfirmation takes away the cluster's permission to begin anew.
 	DropConfirmation Action = "DropConfirmation"
 )
@@ -87,6 +93,7 @@ const (
 	hibernating                        = v1alpha1.OperationHibernate
 	recovering                         = v1alpha1.OperationRecover
 	freeing                            = v1alpha1.OperationFreeSpace
+	deleting                           = v1alpha1.OperationDelete
 )
 
 // Step is one change. Fields that its action does not need are zero; Ordinal is
@@ -192,6 +199,9 @@ const (
 	ReasonPeerTLSNeeded   = "PeerTLSNeeded"
 	ReasonCredentials     = "CredentialsMissing"
 	ReasonRefused         = "CredentialsRefused"
+
+	ReasonLastBackupFailed   = "LastBackupFailed"
+	ReasonUpdateBackupFailed = "PreUpdateBackupFailed"
 )
 
 // The server's exit codes that say what is wrong with its data.

@@ -56,6 +56,7 @@ type stage func(w *World, blocked *[]Blocked) *verdict
 // and a lost pod be forgotten while the cluster is down.
 var stages = []stage{
 	firmly(standstill),
+	firmly(held),
 	firmly(restoring),
 	firmly(recovery),
 	firmly(objects),
@@ -102,6 +103,8 @@ func yielding(y yield, f func(*World) *Decision) stage {
 // standstill is for clusters that are not to be touched.
 func standstill(w *World) *Decision {
 	switch {
+	case w.Deleting && w.Held:
+		return lastBackup(w)
 	case w.Deleting && w.Spec.OwnVolumes:
 		return act(none, -1, step(Nothing, -1), ReasonDeleting, "the cluster is being deleted, and its volumes with it")
 	case w.Deleting:

@@ -18,6 +18,9 @@ func roll(w *World) *Decision {
 		return nil
 	}
 	m := stale[0]
+	if d := w.awaitUpdateBackup(m); d != nil {
+		return d
+	}
 	if d := w.awaitRejoin(); d != nil {
 		return d
 	}

@@ -81,7 +81,7 @@ var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 
 // parseWorld reads the notation of the transcripts:
 //
-//	spec replicas=3 size=10 [paused] [hibernated] [on-delete] [min-ready=30] [own-volumes]
+//	spec replicas=3 size=10 [paused] [hibernated] [on-delete] [min-ready=30] [own-volumes] [backup]
 //	set replicas=3 rev=a [differs] [claims-differ] [unobserved] [terminating]
 //	alarm NOSPACE|CORRUPT of=a1
 //	autogrow max=40 [quota-follows]
@@ -90,6 +90,7 @@ var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 //	tls client=Required peer=Required [client-certs] [peer-certs] | tls-trouble why
 //	auth [wanted] [ready] [kept] [known] [enabled] [accepted] [current] | auth-trouble reason why
 //	restore phase=Stopped [above=9] [orphaned] | begins-with NAME | failed why | revision 12
+//	last-backup|update-backup name Running|Complete|Failed|Missing why | held
 //	objects Service/x Service/y | settings-differ | deleting | new | blind | invalid why
 //	waited TYPE ordinal=1 reason=PodMissing since=30s
 //	2: pod=ready|starting|crash|pending ... vol=10 ... member=a2 ...
@@ -178,6 +179,7 @@ func (f fields) into(w *World) error {
 		w.Spec.Replicas, w.Spec.VolumeBytes = f.number("replicas", 3), int64(f.number("size", 10))
 		w.Spec.Paused, w.Spec.Hibernated, w.Spec.OnDelete = f.has("paused"), f.has("hibernated"), f.has("on-delete")
 		w.Spec.MinReady, w.Spec.OwnVolumes = time.Duration(f.number("min-ready", 0))*time.Second, f.has("own-volumes")
+		w.Spec.BackupThenDelete = f.has("backup")
 	case "set":
 		w.Set = &Set{
 			Replicas: f.number("replicas", 3), Revision: f.text("rev", "a"), Differs: f.has("differs"),
@@ -226,6 +228,12 @@ func (f fields) into(w *World) error {
 		w.TLS.Trouble = strings.Join(f.rest, " ")
 	case "invalid":
 		w.Invalid = strings.Join(f.rest, " ")
+	case "last-backup":
+		w.LastBackup = f.backup()
+	case "update-backup":
+		w.UpdateBackup = f.backup()
+	case "held":
+		w.Held = true
 	case "deleting":
 		w.Deleting = true
 	case "new":
@@ -287,6 +295,14 @@ func (f fields) intoOrdinal(w *World, ordinal int) {
 			Compacted: f.has("compacted"),
 		})
 	}
+}
+
+func (f fields) backup() *Backup {
+	b := &Backup{Name: f.rest[0], State: BackupState(f.rest[1]), Why: strings.Join(f.rest[2:], " ")}
+	if b.State == "Missing" {
+		b.State = BackupMissing
+	}
+	return b
 }
 
 func (f fields) modes() v1alpha1.TLSModes {

@@ -67,6 +67,11 @@ type World struct {
 	// Forcing is the word of the recovery that the written settings tell a member
 	// of; empty when they tell none.
 	Forcing string
+	// Held says that the cluster object waits for ReleaseDeletion before it goes.
+	Held bool
+	// LastBackup is the backup that is to be complete before the cluster goes,
+	// UpdateBackup the one before its members get another image; nil when none is.
+	LastBackup, UpdateBackup *Backup
 	// Operation is what the last report said was going on. Losing it costs only
 	// the start of a clock.
 	Operation Operation
@@ -94,6 +99,10 @@ type Spec struct {
 	OwnVolumes bool
 	// BootstrapRestore is the restore that the cluster begins with; empty for none.
 	BootstrapRestore string
+	// BackupThenDelete says that they do so once a last backup is complete. Until
+	// then they do not: a deletion in the foreground takes what the cluster owns
+	// before the cluster itself.
+	BackupThenDelete bool
 }
 
 // Repair is what the planner may give up by itself.
@@ -141,6 +150,9 @@ type Limits struct {
 	// RestoreTimeout is how long a restore may have the seed's volume before that is
 	// reported.
 	RestoreTimeout time.Duration
+	// BackupTimeout is how long a backup may take before the wait for it is reported
+	// as stalled; its own deadline ends it.
+	BackupTimeout time.Duration
 	// MaxLag is the number of entries up to which a member is caught up.
 	MaxLag uint64
 }
@@ -161,6 +173,7 @@ func DefaultLimits() Limits {
 		RestoreTimeout:     time.Hour,
 		MaxLag:             1000,
 		DefragmentInterval: 10 * time.Second,
+		BackupTimeout:      time.Hour,
 	}
 }
 
