@@ -316,7 +316,8 @@ func manifests(t *testing.T, folder string) []string {
 		t.Fatal(err)
 	}
 	var list struct {
-		Resources []string `json:"resources"`
+		Resources []string         `json:"resources"`
+		Labels    []map[string]any `json:"labels"`
 	}
 	if err := yaml.UnmarshalStrict(text, &list); err != nil {
 		t.Fatal(err)

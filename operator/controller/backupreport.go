@@ -49,7 +49,7 @@ func (r *BackupReconciler) report(ctx context.Context, v *backupView, d backup.D
 }
 
 // judge sets the conditions. Reconciling and Stalled follow kstatus: they are
-// absent when they do not hold.
+// absent when they do not hold, and of the two there is one at most.
 func (v *backupView) judge(s *v1alpha1.MetaStoreBackupStatus, d backup.Decision, actErr error) {
 	set := func(t string, status metav1.ConditionStatus, reason, message string) {
 		meta.SetStatusCondition(&s.Conditions, metav1.Condition{
@@ -78,12 +78,12 @@ func (v *backupView) judge(s *v1alpha1.MetaStoreBackupStatus, d backup.Decision,
 		return
 	}
 	set(v1alpha1.ConditionReady, metav1.ConditionFalse, reason, message)
-	set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, reason, message)
+	goes, stands := v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled
 	if h := v.world.Hindrance; h != nil && h.Input && d.Reason == h.Reason {
-		set(v1alpha1.ConditionStalled, metav1.ConditionTrue, reason, message)
-	} else {
-		meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionStalled)
+		goes, stands = stands, goes
 	}
+	set(goes, metav1.ConditionTrue, reason, message)
+	meta.RemoveStatusCondition(&s.Conditions, stands)
 }
 
 // tell sends an event of what nobody heard of yet, and counts an end. Steps tell

@@ -86,7 +86,7 @@ var _ = Describe("A cluster that is backed up before it is deleted", func() {
 		f := withStore(ctx, backedUp)
 		f.store.change(full, nil)
 		Expect(kube.Delete(ctx, f.cluster(), client.PropagationPolicy(metav1.DeletePropagationForeground))).To(Succeed())
-		f.awaitStalled(plan.ReasonLastBackupFailed, "the cluster is not deleted")
+		f.awaitStalled(plan.ReasonLastBackupFailed, "the cluster is not deleted: no member runs that it could be backed up from")
 		Expect(f.claims()["data-x-0"].DeletionTimestamp).To(BeNil())
 	})
 })

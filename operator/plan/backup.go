@@ -44,6 +44,10 @@ func lastBackup(w *World) *Decision {
 	case b.State == BackupComplete:
 		w.Spec.OwnVolumes = true
 		return w.release("the last backup %s is complete", b.Name)
+	case len(w.Pods) == 0:
+		// Asleep, or deleted in the foreground, which takes first what the cluster owns.
+		return wait(deleting, -1, w.Now, ReasonLastBackupFailed, "the cluster is not deleted: no member runs that it could be backed up from; "+
+			"set spec.deletionPolicy to Retain to let it go and keep its volumes, or to Delete")
 	case b.State == BackupMissing:
 		return act(deleting, -1, makeBackup(b), "LastBackup", "the cluster is being deleted; it is backed up first")
 	case b.State == BackupRunning:
