@@ -18,7 +18,7 @@ var seed = []MemberConfig{{Ordinal: 0, New: true, Peers: []int{0}}}
 // planned are the fields that only the planner reads (a quota that is left out
 // follows autoGrow as well), and TLS: its modes are handed in, TestGoldenSecure,
 // and its sources are the controller's.
-var planned = []string{".replicas", ".storage.autoGrow", ".tls", ".auth", ".repair", ".update", ".paused", ".hibernated", ".deletionPolicy", ".bootstrap"}
+var planned = []string{".replicas", ".storage.autoGrow", ".tls", ".auth", ".repair", ".update", ".paused", ".hibernated", ".deletionPolicy", ".deletionBackup", ".bootstrap"}
 
 // TestEveryFieldIsServed changes each field of the full spec by itself and asks
 // for a change in the objects: a field without one would be a promise unkept.
