@@ -26,7 +26,8 @@ STAGE          := hack/stage.sh
 # and flags, and with them Go's build cache.
 GO_TAGS      := netgo,osusergo
 ROCKSDB_TAGS := rocksdb,grocksdb_no_link,$(GO_TAGS)
-WITH_ROCKSDB := env CGO_ENABLED=1 CGO_LDFLAGS='-lrocksdb -lsnappy -lz -lbz2 -llz4 -lzstd -lstdc++ -lm -ldl -lpthread'
+ROCKSDB_LDFLAGS := -lrocksdb -lsnappy -lz -lbz2 -llz4 -lzstd -lstdc++ -lm -ldl -lpthread
+WITH_ROCKSDB := env CGO_ENABLED=1 CGO_LDFLAGS='$(ROCKSDB_LDFLAGS)'
 STATIC_FLAGS := -s -w -linkmode=external -extldflags "-static -Wl,--gc-sections"
 
 MODULES := . hack/tools hack/s3server hack/kubernetes/src/kube hack/kubernetes/src/addons
@@ -199,6 +200,17 @@ image: build ## docker-archives of both images in dist/, without docker
 manifest: kube-assets ## dist/metastore.yaml: the operator in one file, for kubectl apply --server-side -f
 	@mkdir -p dist
 	@hack/manifest.sh dist/metastore.yaml
+
+.PHONY: release
+release: packages kube-assets ## what a version consists of, into dist/release: programs, images, charts, manifest, SBOM, checksums
+	@$(STAGE) 'release $(VERSION)' $(RELEASE_ENV) hack/release.sh dist/release
+	@ls -l dist/release
+
+.PHONY: release-check
+release-check: release ## the release once more, of sources elsewhere: the same bytes
+	@$(STAGE) 'release, once more' $(RELEASE_ENV) hack/release-check.sh dist/release
+
+RELEASE_ENV = env GO_TAGS='$(GO_TAGS)' ROCKSDB_TAGS='$(ROCKSDB_TAGS)' ROCKSDB_LDFLAGS='$(ROCKSDB_LDFLAGS)' STATIC_FLAGS='$(STATIC_FLAGS)'
 
 .PHONY: clean
 clean: ## what make left in this folder; the cache stays
