@@ -16,6 +16,7 @@ export METASTORE_CACHE VERSION SERVER_IMAGE OPERATOR_IMAGE
 
 TOOLS          := $(METASTORE_CACHE)/tools
 CONTROLLER_GEN := $(TOOLS)/controller-gen
+KUBECONFORM    := $(TOOLS)/kubeconform
 GOLANGCI_LINT  := $(TOOLS)/golangci-lint
 S3_SERVER      := $(TOOLS)/versitygw
 LINT           := env GOLANGCI_LINT_CACHE=$(METASTORE_CACHE)/golangci $(GOLANGCI_LINT) run
@@ -56,7 +57,7 @@ demo: image ## three members on Kubernetes lose a pod while a client writes; KEE
 ##@ Check
 
 .PHONY: test
-test: packages kube-assets $(S3_SERVER) ## unit, contract and multi-member server tests on both engines, operator tests with envtest
+test: packages kube-assets $(S3_SERVER) $(KUBECONFORM) ## unit, contract and multi-member server tests on both engines, operator tests with envtest
 	@$(STAGE) 'test: builds without RocksDB' go build -tags $(GO_TAGS) ./...
 	@$(STAGE) 'test: engines without RocksDB' go test -tags $(GO_TAGS) $(TEST_FLAGS) ./server/engine/...
 	@$(STAGE) 'test: server and repository, both engines' $(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) $(TEST_FLAGS) ./hack/... ./server/...
@@ -119,7 +120,7 @@ golden: packages ## keep data dirs of this version of the format as test data; t
 	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/node -run 'TestWriteGolden$$' -v -count=1 -golden.write
 
 .PHONY: race
-race: packages kube-assets $(S3_SERVER) ## all tests with the race detector; RACE= picks packages
+race: packages kube-assets $(S3_SERVER) $(KUBECONFORM) ## all tests with the race detector; RACE= picks packages
 	@$(WITH_ROCKSDB) KUBEBUILDER_ASSETS=$(METASTORE_CACHE)/kubernetes/assets go test -race -tags $(ROCKSDB_TAGS) -timeout 60m $(RACE)
 RACE ?= ./api/... ./hack/... ./operator/... ./server/...
 
@@ -242,6 +243,10 @@ kube-assets: go-is-there
 
 $(CONTROLLER_GEN): hack/tools/go.mod hack/tools/go.sum | go-is-there
 	@$(STAGE) 'tools: controller-gen' go build -C hack/tools -o $(TOOLS)/ sigs.k8s.io/controller-tools/cmd/controller-gen
+	@touch $@
+
+$(KUBECONFORM): hack/tools/go.mod hack/tools/go.sum | go-is-there
+	@$(STAGE) 'tools: kubeconform' go build -C hack/tools -o $(TOOLS)/ github.com/yannh/kubeconform/cmd/kubeconform
 	@touch $@
 
 $(GOLANGCI_LINT): hack/tools/go.mod hack/tools/go.sum | go-is-there

@@ -11,13 +11,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 )
 
-// startAPI runs an API server with our kinds. What it is given is judged
-// strictly: an unknown field is an error.
-func startAPI(t *testing.T) client.Client {
+// startServer runs an API server with our kinds.
+func startServer(t *testing.T) *rest.Config {
 	t.Helper()
 	t.Setenv("KUBEBUILDER_ASSETS", filepath.Dir(cache(t, "kubernetes", "assets", "kube-apiserver")))
 	env := &envtest.Environment{
@@ -33,7 +33,13 @@ func startAPI(t *testing.T) client.Client {
 			t.Errorf("stop the API server: %v", err)
 		}
 	})
-	c, err := client.New(config, client.Options{})
+	return config
+}
+
+// startAPI runs an API server that judges strictly: an unknown field is an error.
+func startAPI(t *testing.T) client.Client {
+	t.Helper()
+	c, err := client.New(startServer(t), client.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,8 +67,7 @@ func try(ctx context.Context, c client.Client, o *unstructured.Unstructured) err
 	return err
 }
 
-// TestAPIServerTakes what the charts, config and the samples give. The kinds of
-// the Prometheus operator are judged by TestKindsOfThePrometheusOperator.
+// TestAPIServerTakes what the charts, config and the samples give.
 func TestAPIServerTakes(t *testing.T) {
 	c := startAPI(t)
 	given := map[string]objects{
