@@ -194,7 +194,10 @@ func (r *RestoreReconciler) taskFacts(ctx context.Context, o *restoreObservation
 	}
 	f.Revision = result.Revision
 	if task == restore.Verify && result.Manifest != nil {
-		o.manifest, f.Revision = result.Manifest, result.Manifest.Revision
+		f.Revision = result.Manifest.Revision
+		if !o.source.EtcdSnapshot { // a bare file has none
+			o.manifest = result.Manifest
+		}
 		if result.Manifest.Encryption != "" && o.source.Encryption == nil && f.Failure == nil {
 			f.Failure = &restore.Failure{Reason: "WrongKey", Message: "the artifact is encrypted; name the Secret with its identity in spec.encryption"}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -193,10 +194,13 @@ func (r *restorer) bareFile(ctx context.Context) (string, error) {
 	if p, ok := r.from.local(r.o.Name); ok {
 		return p, nil
 	}
-	f, err := os.OpenFile(r.swap.spool, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	return r.swap.spool, copyTo(ctx, source, r.swap.spool)
+}
+
+func copyTo(ctx context.Context, source io.Reader, file string) error {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
-		return "", scratchError("make a file", err)
+		return scratchError("make a file", err)
 	}
-	err = copyBare(ctx, source, f)
-	return r.swap.spool, errors.Join(err, f.Close())
+	return errors.Join(copyBare(ctx, source, f), f.Close())
 }

@@ -19,10 +19,13 @@ type VerifyOptions struct {
 	Name  string
 	From  Location
 	Codec Codec
+	// EtcdSnapshot: Name is a bare snapshot file of etcd or MetaStore. It is looked
+	// at as a restore looks at it.
+	EtcdSnapshot bool
 	// RestoreTest starts a server on the backup and compares what it holds.
 	RestoreTest bool
 	// Scratch is a folder for temporary files; empty is the system's. Only a
-	// restore test needs one.
+	// restore test needs one, and a bare file that is not in a folder.
 	Scratch   string
 	ClusterID string
 	Logger    *slog.Logger
@@ -45,6 +48,9 @@ func Verify(ctx context.Context, o VerifyOptions) (*Manifest, error) {
 	if err := v.from.check(ctx, false); err != nil {
 		return nil, err
 	}
+	if o.EtcdSnapshot {
+		return v.bare(ctx, o)
+	}
 	if v.m, err = readManifest(ctx, v.from, o.Name, o.ClusterID); err != nil {
 		return nil, err
 	}
@@ -57,6 +63,34 @@ func Verify(ctx context.Context, o VerifyOptions) (*Manifest, error) {
 		defer v.scratch.close(o.Logger)
 	}
 	return v.m, v.verify(ctx, how)
+}
+
+// bare inspects a bare snapshot file. It says of itself no more than its revision.
+func (v *verifier) bare(ctx context.Context, o VerifyOptions) (*Manifest, error) {
+	if o.RestoreTest {
+		return nil, failf(InvalidArgument, "--restore-test compares with a manifest, which a bare snapshot file has not: give one of --restore-test and --etcd-snapshot")
+	}
+	source, size, err := v.from.open(ctx, o.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = source.Close() }() // only read from
+	file, ok := v.from.local(o.Name)
+	if !ok {
+		if v.scratch, err = newScratch(o.Scratch); err != nil {
+			return nil, err
+		}
+		defer v.scratch.close(o.Logger)
+		file = filepath.Join(v.scratch.dir, snapshotFile)
+		if err := errors.Join(checkFree(v.scratch.dir, size), copyTo(ctx, source, file)); err != nil {
+			return nil, err
+		}
+	}
+	c, err := inspect(file, etcdfile.HashIfPresent)
+	if err != nil {
+		return nil, fileError(err)
+	}
+	return &Manifest{Name: o.Name, Revision: max(c.Revision, 1), SnapshotBytes: size, StoredBytes: size, Verified: VerifiedChecksum}, nil
 }
 
 // verifier verifies what is stored of one backup.

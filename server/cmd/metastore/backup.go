@@ -192,20 +192,21 @@ func (f *backupFlags) take() *cobra.Command {
 }
 
 func (f *backupFlags) verify() *cobra.Command {
-	var restoreTest bool
+	var restoreTest, etcdSnapshot bool
 	c := &cobra.Command{Use: "verify NAME --from DESTINATION", Short: "Read a whole backup and compare it with its manifest"}
 	f.storeFlags(c.Flags(), "from", "Where the backup is")
 	f.identityFlag(c.Flags())
 	f.scratchFlag(c.Flags())
 	f.clusterFlag(c.Flags())
 	c.Flags().BoolVar(&restoreTest, "restore-test", false, "Start a server on it and compare what that holds.")
+	c.Flags().BoolVar(&etcdSnapshot, "etcd-snapshot", false, "NAME is a bare snapshot file of etcd or MetaStore.")
 	c.RunE = f.run(1, func(ctx context.Context, _ *cobra.Command, args []string) (*backupResult, error) {
 		logger, err := stderrLogger(f.logLevel)
 		if err != nil {
 			return nil, usage(err)
 		}
 		m, err := backup.Verify(ctx, backup.VerifyOptions{
-			Name: args[0], From: f.location, Codec: f.codec, RestoreTest: restoreTest,
+			Name: args[0], From: f.location, Codec: f.codec, RestoreTest: restoreTest, EtcdSnapshot: etcdSnapshot,
 			Scratch: f.scratch, ClusterID: f.clusterID, Logger: logger,
 		})
 		return &backupResult{Manifest: m}, err
