@@ -25,7 +25,7 @@ func (f *fixture) restorer(c client.Client, live client.Reader) *RestoreReconcil
 	pace := f.reconciler(c, live, f.fake).Pace
 	return &RestoreReconciler{
 		Client: c, Live: live, Events: f.events, ServerImage: "registry.test/metastore:1", Pace: pace, Now: time.Now,
-		Limits: restore.Limits{MissingTimeout: time.Second, StopTimeout: patience, ServeTimeout: f.serveTimeout, JobTimeout: patience},
+		Limits: restore.Limits{MissingTimeout: time.Second, StopTimeout: patience, StartTimeout: patience, ServeTimeout: f.serveTimeout, JobTimeout: patience},
 	}
 }
 

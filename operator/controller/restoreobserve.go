@@ -176,7 +176,8 @@ func (r *RestoreReconciler) taskFacts(ctx context.Context, o *restoreObservation
 	if err != nil {
 		return f, err
 	}
-	f.Trouble = told.Trouble
+	s := job.Status
+	f.Waiting, f.Trouble = ptr.Deref(s.Ready, 0) == 0 && s.Succeeded == 0 && s.Failed == 0, told.Trouble
 	ended := jobEnd(job)
 	if ended == nil {
 		return f, nil

@@ -138,8 +138,10 @@ func (w *World) backup() *Decision {
 // fill writes the seed's volume, which no member has any more.
 func (w *World) fill() Decision {
 	const step = v1alpha1.RestoreStepFill
-	filled, d := w.job(Fill, step, "the volume of the first member is filled")
+	filled, d := w.job(Fill, step, "the volume of the first member is to be filled")
 	switch {
+	case d != nil && d.Reason == jobHindered && d.Overdue(w.Now):
+		return w.turnBack(step, Failure{jobHindered, fmt.Sprintf("%s, for %s; a volume with backups has to be one that the first member's node reaches", d.Message, w.Limits.StartTimeout)})
 	case d != nil:
 		return *d
 	case filled.Failure != nil:
@@ -261,6 +263,9 @@ func (w *World) abandon() Decision {
 	return w.goOn()
 }
 
+// jobHindered: the pod of a Job does not start.
+const jobHindered = "JobHindered"
+
 // job makes the Job of a task and waits for it; the decision is nil when it is done.
 func (w *World) job(t Task, step v1alpha1.RestoreStepName, what string) (Job, *Decision) {
 	j, ok := w.Jobs[t]
@@ -270,7 +275,10 @@ func (w *World) job(t Task, step v1alpha1.RestoreStepName, what string) (Job, *D
 		d.Task = t
 		return j, &d
 	case !j.Done && j.Trouble != "":
-		d := w.wait(step, w.Limits.MissingTimeout, "JobHindered", "%s, but %s", what, j.Trouble)
+		d := w.wait(step, w.Limits.StartTimeout, jobHindered, "%s, but %s", what, j.Trouble)
+		return j, &d
+	case !j.Done && j.Waiting:
+		d := w.wait(step, w.Limits.StartTimeout, jobHindered, "%s, once its Job's pod starts", what)
 		return j, &d
 	case !j.Done:
 		d := w.wait(step, w.Limits.JobTimeout, "JobRuns", "%s", what)

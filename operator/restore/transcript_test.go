@@ -147,7 +147,7 @@ func into(w *World, words []string, values map[string]string) error {
 	case "job":
 		j := Job{Done: !has("running") && !has("ending"), Revision: number(values["revision"]), Terminating: has("ending")}
 		if has("hindered") {
-			j.Done, j.Trouble = false, "why its pod does not run"
+			j.Done, j.Waiting, j.Trouble = false, true, "why its pod does not run"
 		}
 		if has("failed") {
 			j.Failure = &Failure{values["failed"], "why"}

@@ -58,6 +58,9 @@ type Limits struct {
 	// ServeTimeout is how long the restored member may take to serve before the data
 	// of before are put back.
 	ServeTimeout time.Duration
+	// StartTimeout is how long a Job's pod may take to start. One that fills the
+	// volume is given up after that: the members have stopped.
+	StartTimeout time.Duration
 	// JobTimeout is how long one Job may take.
 	JobTimeout time.Duration
 }
@@ -66,7 +69,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		MissingTimeout: time.Minute, StopTimeout: 2 * time.Minute,
-		ServeTimeout: 10 * time.Minute, JobTimeout: 6 * time.Hour,
+		ServeTimeout: 10 * time.Minute, StartTimeout: 5 * time.Minute, JobTimeout: 6 * time.Hour,
 	}
 }
 
@@ -118,7 +121,8 @@ type Job struct {
 	Failure *Failure
 	// Revision is what Verify found and what Fill made of it.
 	Revision int64
-	// Trouble is why its pod does not run; empty when it does.
+	// Waiting says that no pod of it has started, Trouble why; empty where nobody says.
+	Waiting bool
 	Trouble string
 	// Terminating says that it is being deleted.
 	Terminating bool
