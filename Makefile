@@ -158,6 +158,12 @@ bench: build ## real etcd and both engines under load in ROUNDS, medians and rat
 	  -disk '$(or $(DISK),tmpfs)' -client $(or $(CLIENT),lean) -pin=$(if $(PIN),true,false)
 BENCH_ENGINES := rocksdb,memory
 
+.PHONY: backup-bench
+backup-bench: build ## a backup of KEYS keys, puts beside it, and the way back, beside etcdutl and etcd, in ROUNDS; ENGINE=, SCRATCH= is the folder
+	@hack/apt.sh bc curl time
+	@hack/kubernetes/binaries.sh etcd etcdutl
+	@ENGINE='$(ENGINE)' SCRATCH='$(SCRATCH)' hack/backup-bench.sh $(or $(KEYS),1000000) $(or $(ROUNDS),3)
+
 .PHONY: verify
 verify: packages $(GOLANGCI_LINT) $(CONTROLLER_GEN) ## format, vet, lint, tidy modules, generated files up to date
 	@$(STAGE) 'verify: format' hack/check.sh format

@@ -134,7 +134,7 @@ func (r *restorer) buildFrom(ctx context.Context, file string, check etcdfile.Ha
 		return fileError(err)
 	}
 	done.Revision = max(c.Revision, 1) + int64(r.o.BumpRevision)
-	err = node.Restore(ctx, r.o.Member, node.RestoreOptions{File: file, Check: check, BumpRevision: r.o.BumpRevision})
+	err = node.Restore(ctx, r.o.Member, node.RestoreOptions{File: file, Check: etcdfile.HashVerified, BumpRevision: r.o.BumpRevision})
 	if err != nil {
 		return r.failure(err)
 	}
@@ -178,7 +178,7 @@ func (r *restorer) snapshot(ctx context.Context) (string, *Restored, etcdfile.Ha
 	if err == nil {
 		err = checkContents(m, r.swap.spool)
 	}
-	return r.swap.spool, &Restored{Manifest: m}, etcdfile.HashRequired, err
+	return r.swap.spool, &Restored{Manifest: m}, etcdfile.HashVerified, err
 }
 
 // bareFile copies the file unless it lies in this machine's file system.

@@ -16,14 +16,14 @@ import (
 // once it holds everything.
 const readyTimeout = time.Minute
 
-// serveOnce restores a snapshot that was found whole into dir, runs a server on
+// serveOnce restores a snapshot, of which every byte was verified, into dir, runs a server on
 // it and asks that for what it holds.
 func serveOnce(ctx context.Context, file, dir string, revision int64, logger *slog.Logger) (h held, err error) {
 	c, err := throwAway(dir, logger)
 	if err != nil {
 		return h, err
 	}
-	if err := node.Restore(ctx, c, node.RestoreOptions{File: file, Check: etcdfile.HashRequired}); err != nil {
+	if err := node.Restore(ctx, c, node.RestoreOptions{File: file, Check: etcdfile.HashVerified}); err != nil {
 		return h, err
 	}
 	n, err := node.Start(ctx, c)

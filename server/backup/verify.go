@@ -207,7 +207,7 @@ func restoreBytes(snapshotBytes int64) int64 { return 2*snapshotBytes + 64<<20 }
 // checkContents wants a snapshot that was unpacked to stand for what the
 // manifest says.
 func checkContents(m *Manifest, file string) error {
-	c, err := inspect(file, etcdfile.HashRequired)
+	c, err := inspect(file, etcdfile.HashVerified)
 	if err != nil {
 		return fileError(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"metastore.io/metastore/server/disk"
 	"metastore.io/metastore/server/etcdfile"
+	"metastore.io/metastore/server/replica"
 )
 
 // RestoreOptions say what a data dir is made from.
@@ -125,6 +126,16 @@ func (n *Node) restore(ctx context.Context, file *etcdfile.File, bump uint64, id
 	if err := n.bootstrap(id); err != nil {
 		return err
 	}
+	if err := n.rest(); err != nil {
+		return err
+	}
 	m.Restoring, m.Ready = false, true
 	return n.dir.writeMarker(m)
+}
+
+// rest leaves an image of the index, which was just built, for the first start.
+func (n *Node) rest() error {
+	applied, _ := n.machine.Applied()
+	nothing := func(uint64) uint64 { return 0 } // the log has just begun
+	return replica.Rest(n.log, group, n.engines, n.machine, applied, nothing)
 }
