@@ -58,7 +58,7 @@ func (o *observation) newStatus(d plan.Decision, actErr error) v1alpha1.MetaStor
 		Replicas:           int32(len(o.pods)),
 		Selector:           labels.SelectorFromSet(resources.SelectorLabels(o.cluster.Name)).String(),
 		ClusterID:          old.ClusterID,
-		Revision:           max(old.Revision, o.view.Revision()),
+		Revision:           old.Revision,
 		Version:            o.oldestVersion(old.Version),
 		Image:              o.image(),
 		Members:            o.memberStatuses(),
@@ -72,6 +72,9 @@ func (o *observation) newStatus(d plan.Decision, actErr error) v1alpha1.MetaStor
 	if o.invalid == nil {
 		s.EffectiveTuning = o.tuning.DeepCopy()
 		s.EffectiveTuning.ConfirmedBy, _ = o.inEffect()
+	}
+	if o.world.ListKnown { // what a member tells that serves nobody was seen by nobody
+		s.Revision = max(s.Revision, o.world.Revision)
 	}
 	if id := o.clusterID(); id != "" && (s.ClusterID == "" || o.servesRestored()) {
 		s.ClusterID = id

@@ -199,18 +199,66 @@ var _ = Describe("A restore", func() {
 		f.restore(v1alpha1.RestoreInPlace, func(s *v1alpha1.MetaStoreRestoreSpec) {
 			s.Encryption = &v1alpha1.BackupEncryption{SecretRef: v1alpha1.SecretRef{Name: "age"}}
 		})
-		Eventually(func() string {
-			if c := condition(f.restored().Status.Conditions, v1alpha1.ConditionStalled); c != nil {
-				return c.Reason + ": " + c.Message
-			}
-			return ""
-		}).WithTimeout(patience).Should(Equal("SecretMissing: Secret age with the key identity does not exist"))
+		Expect(f.awaitRestoreStalled("SecretMissing")).To(Equal("Secret age with the key identity does not exist"))
 		Expect(f.jobs()).To(BeEmpty())
 		Expect(kube.Create(ctx, &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: "age"}, StringData: map[string]string{"identity": "AGE-SECRET-KEY-1"},
 		})).To(Succeed())
 		f.awaitRestore(v1alpha1.ConditionComplete)
 	})
+
+	It("takes a MetaStoreBackup once it is Complete, with its key", func(ctx SpecContext) {
+		f.ctx = ctx
+		f.startOperator()
+		f.create(1)
+		f.awaitReady()
+		Expect(kube.Create(ctx, &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: "age"}, StringData: map[string]string{"identity": "AGE-SECRET-KEY-1"},
+		})).To(Succeed())
+		f.restore(v1alpha1.RestoreInPlace, func(s *v1alpha1.MetaStoreRestoreSpec) {
+			s.Source = &v1alpha1.RestoreSource{BackupRef: &v1alpha1.BackupRef{Name: "nightly"}}
+		})
+		f.awaitRestoreStalled("BackupMissing")
+		b := &v1alpha1.MetaStoreBackup{
+			ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: "nightly"},
+			Spec: v1alpha1.MetaStoreBackupSpec{ClusterRef: v1alpha1.ClusterRef{Name: f.name}, BackupSettings: v1alpha1.BackupSettings{
+				Destination: v1alpha1.BackupDestination{PVC: &v1alpha1.PVCDestination{ClaimName: "backups", SubPath: "a"}},
+				Encryption:  &v1alpha1.BackupEncryption{SecretRef: v1alpha1.SecretRef{Name: "age"}},
+			}},
+		}
+		Expect(kube.Create(ctx, b)).To(Succeed())
+		f.awaitRestoreStalled("BackupIncomplete")
+		f.endBackup("nightly", v1alpha1.ConditionComplete)
+		f.awaitRestore(v1alpha1.ConditionComplete)
+		Expect(f.asked("restore")).To(ContainElements("a/"+f.namespace+"/x/nightly", "--from=/backup", "--age-identity-file=/etc/metastore/age/identity"))
+	})
+
+	DescribeTable("backs the cluster up first, where it is asked to", func(ctx SpecContext, backup, outcome, reason string) {
+		f.ctx = ctx
+		f.startOperator()
+		f.create(1)
+		f.awaitReady()
+		before := len(f.fake.Changes())
+		f.restore(v1alpha1.RestoreInPlace, func(s *v1alpha1.MetaStoreRestoreSpec) {
+			s.PreRestoreBackup = &v1alpha1.BackupDestination{PVC: &v1alpha1.PVCDestination{ClaimName: "before"}}
+		})
+		name := preRestoreBackupName(f.restored())
+		b := &v1alpha1.MetaStoreBackup{}
+		Eventually(func() error { return kube.Get(ctx, client.ObjectKey{Namespace: f.namespace, Name: name}, b) }).WithTimeout(patience).Should(Succeed())
+		Expect(b.Spec.ClusterRef.Name).To(Equal(f.name))
+		Expect(b.Spec.Destination.PVC.ClaimName).To(Equal("before"))
+		Expect(b.OwnerReferences).To(BeEmpty(), "it outlives the restore")
+		Expect(f.fake.Changes()[before:]).To(BeEmpty())
+		f.endBackup(name, backup)
+		Expect(f.awaitRestore(outcome).Reason).To(Equal(reason))
+		if outcome == v1alpha1.ConditionFailed {
+			Expect(f.fake.Changes()[before:]).To(BeEmpty())
+		}
+		f.awaitReady()
+	},
+		Entry("and goes on then", v1alpha1.ConditionComplete, v1alpha1.ConditionComplete, "Restored"),
+		Entry("and touches nothing when that fails", v1alpha1.ConditionFailed, v1alpha1.ConditionFailed, "PreRestoreBackupFailed"),
+	)
 
 	It("is undone when the restored member does not serve", func(ctx SpecContext) {
 		f.ctx, f.serveTimeout = ctx, time.Second
@@ -282,6 +330,30 @@ var _ = Describe("A restore", func() {
 		Expect(f.cluster().Annotations).NotTo(HaveKey(v1alpha1.AnnotationRecoverQuorum))
 	})
 })
+
+// awaitRestoreStalled waits until the restore is stalled for a reason and returns what it says.
+func (f *fixture) awaitRestoreStalled(reason string) (message string) {
+	GinkgoHelper()
+	Eventually(func() string {
+		c := condition(f.restored().Status.Conditions, v1alpha1.ConditionStalled)
+		if c == nil {
+			return ""
+		}
+		message = c.Message
+		return c.Reason
+	}).WithTimeout(patience).Should(Equal(reason))
+	return message
+}
+
+// endBackup ends a backup as its own controller would.
+func (f *fixture) endBackup(name, outcome string) {
+	GinkgoHelper()
+	b := &v1alpha1.MetaStoreBackup{}
+	Expect(kube.Get(f.ctx, client.ObjectKey{Namespace: f.namespace, Name: name}, b)).To(Succeed())
+	base := b.DeepCopy()
+	meta.SetStatusCondition(&b.Status.Conditions, metav1.Condition{Type: outcome, Status: metav1.ConditionTrue, Reason: "Ended", Message: "it has ended"})
+	Expect(kube.Status().Patch(f.ctx, b, client.MergeFrom(base))).To(Succeed())
+}
 
 // awaitNoRestore waits until the restore is gone, and its Jobs with it.
 func (f *fixture) awaitNoRestore() {

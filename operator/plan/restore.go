@@ -47,7 +47,7 @@ func restoring(w *World) *Decision {
 	if r == nil {
 		return w.awaitFirstRestore()
 	}
-	if r.Orphaned && r.Phase != RestoreServing {
+	if r.Orphaned {
 		return w.waitSinceReported(restore, seedOrdinal, 0, "RestoreAbandoned", "the volume of member %d is in the midst of restore %s, "+
 			"which was deleted while there was no cluster; make a MetaStoreRestore of mode InPlace, or take the annotation %s from the claim and look at its folders",
 			seedOrdinal, r.Name, AnnotationRestore)
