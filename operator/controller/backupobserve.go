@@ -103,11 +103,21 @@ func (r *BackupReconciler) observeJobs(ctx context.Context, v *backupView) error
 	if v.delete, err = r.job(ctx, v, resources.DeleteJobName(v.backup.Name)); err != nil {
 		return err
 	}
-	if v.world.Take, err = jobFacts(ctx, r.Client, v.take); err != nil {
+	if v.world.Take, err = r.facts(ctx, v.take); err != nil {
 		return err
 	}
-	v.world.Delete, err = jobFacts(ctx, r.Client, v.delete)
+	v.world.Delete, err = r.facts(ctx, v.delete)
 	return err
+}
+
+// facts are a Job's. The cache may have its end before it has that of its pods,
+// which is what says why.
+func (r *BackupReconciler) facts(ctx context.Context, j *batchv1.Job) (*backup.Job, error) {
+	f, err := jobFacts(ctx, r.Client, j)
+	if err != nil || f == nil || f.Result != nil || !f.Complete && !f.Failed {
+		return f, err
+	}
+	return jobFacts(ctx, r.Live, j)
 }
 
 // job is a Job of this very backup; nil when there is none. One that a backup of
@@ -145,9 +155,21 @@ func jobFacts(ctx context.Context, c client.Reader, j *batchv1.Job) (*backup.Job
 	if err := c.List(ctx, pods, client.InNamespace(j.Namespace), client.MatchingLabels{batchv1.JobNameLabel: j.Name}); err != nil {
 		return nil, fmt.Errorf("list the pods of Job %s: %w", j.Name, err)
 	}
-	var ended, newest *corev1.Pod
-	for i := range pods.Items {
-		p := &pods.Items[i]
+	ended, newest := newestPods(j, pods.Items)
+	if ended != nil {
+		f.Result = resultOf(ended)
+	}
+	if newest != nil && newest != ended {
+		f.TroubleReason, f.Trouble = troubleOf(newest)
+	}
+	return f, nil
+}
+
+// newestPods are the newest of a Job's pods that has left a result, and the newest
+// of all; nil when there is none.
+func newestPods(j *batchv1.Job, pods []corev1.Pod) (ended, newest *corev1.Pod) {
+	for i := range pods {
+		p := &pods[i]
 		if !metav1.IsControlledBy(p, j) {
 			continue
 		}
@@ -158,13 +180,7 @@ func jobFacts(ctx context.Context, c client.Reader, j *batchv1.Job) (*backup.Job
 			ended = p
 		}
 	}
-	if ended != nil {
-		f.Result = resultOf(ended)
-	}
-	if newest != nil && newest != ended {
-		f.TroubleReason, f.Trouble = troubleOf(newest)
-	}
-	return f, nil
+	return ended, newest
 }
 
 // resultOf is what a pod's container left; nil when it left nothing.

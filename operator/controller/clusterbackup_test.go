@@ -156,3 +156,28 @@ func (f *backups) untilCurrent(status metav1.ConditionStatus, reason string) {
 	}).
 		WithTimeout(patience).WithPolling(50 * time.Millisecond).Should(HaveValue(SatisfyAll(HaveField("Status", status), HaveField("Reason", reason))))
 }
+
+var _ = Describe("A cluster whose operator dies after each call", func() {
+	It("is backed up once before another image, and once before its end", func(ctx SpecContext) {
+		f := newBackups(ctx)
+		f.secret("s3", v1alpha1.StoreKeyAccessKeyID, v1alpha1.StoreKeySecretAccessKey)
+		f.startThose(false)
+		f.create(1, backedUp, func(c *v1alpha1.MetaStoreCluster) { c.Spec.Update = &v1alpha1.UpdateSpec{PreUpdateBackup: settings()} })
+		f.passUntilReady()
+		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Image = "registry.test/metastore:2" })
+		died := f.passUntilReady()
+		Expect(died).To(ContainElement(HavePrefix("create x-pre-update-")))
+		Expect(f.list()).To(HaveLen(1))
+		Expect(kube.Delete(ctx, f.cluster())).To(Succeed())
+		died = nil
+		Eventually(func() bool {
+			if after := f.pass(); after != "" {
+				died = append(died, after)
+			}
+			return apierrors.IsNotFound(kube.Get(ctx, f.key(), &v1alpha1.MetaStoreCluster{}))
+		}).WithTimeout(patience).WithPolling(20*time.Millisecond).Should(BeTrue(), func() string { return fmt.Sprintf("%v", died) })
+		Expect(died).To(ContainElements(HavePrefix("create x-final-"), Equal("patch data-x-0"), Equal("patch x")))
+		Expect(f.list()).To(HaveLen(2))
+		Expect(f.store.artifacts).To(HaveLen(2))
+	})
+})
