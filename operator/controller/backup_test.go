@@ -184,7 +184,8 @@ var _ = Describe("A backup", func() {
 		Expect(b.Status.ObservedGeneration).To(Equal(b.Generation))
 		Expect(meta.IsStatusConditionTrue(b.Status.Conditions, v1alpha1.ConditionReady)).To(BeTrue())
 		Expect(condition(b.Status.Conditions, v1alpha1.ConditionReconciling)).To(BeNil())
-		claim := f.claims()["backups"]
+		claim := &corev1.PersistentVolumeClaim{}
+		Expect(kube.Get(ctx, client.ObjectKey{Namespace: f.namespace, Name: "backups"}, claim)).To(Succeed())
 		Expect(claim.OwnerReferences).To(BeEmpty())
 		Expect(claim.Spec.Resources.Requests.Storage().String()).To(Equal("1Gi"))
 		By("leaving nothing else behind")
