@@ -197,8 +197,7 @@ func (c *cluster) choose(ctx context.Context) (*source, error) {
 		}
 	}
 	if best == nil {
-		err := errors.Join(errs...)
-		return nil, failf(memberReason(err), "no member can be asked for a snapshot: %w", orNone(err))
+		return nil, failf(memberReason(errs...), "no member can be asked for a snapshot: %w", orNone(errors.Join(errs...)))
 	}
 	return best, nil
 }
@@ -217,31 +216,28 @@ func better(a, b *source) bool {
 	return a.status.RaftAppliedIndex > b.status.RaftAppliedIndex
 }
 
-// memberReason tells a refusal from what may be over the next moment.
-func memberReason(err error) Reason {
-	for _, refused := range []error{
-		rpctypes.ErrAuthFailed, rpctypes.ErrPermissionDenied, rpctypes.ErrUserEmpty, rpctypes.ErrAuthNotEnabled, rpctypes.ErrInvalidAuthToken,
-	} {
-		if err != nil && errorIs(err, refused) {
-			return AccessDenied
-		}
+// memberReason tells a refusal by any member from what may be over the next
+// moment.
+func memberReason(errs ...error) Reason {
+	if slices.ContainsFunc(errs, refused) {
+		return AccessDenied
 	}
 	return Unreachable
 }
 
-// errorIs finds etcd's error in a tree of errors, by its text as clients do.
-func errorIs(err, want error) bool {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return slices.ContainsFunc(joined.Unwrap(), func(e error) bool { return e != nil && errorIs(e, want) })
+// refused says that a member did not let us: a wrong password and a missing user
+// are invalid arguments to etcd.
+func refused(err error) bool {
+	code := codes.OK
+	var known rpctypes.EtcdError
+	var other interface{ GRPCStatus() *status.Status }
+	switch {
+	case errors.As(err, &known):
+		code = known.Code()
+	case errors.As(err, &other):
+		code = other.GRPCStatus().Code()
 	}
-	if inner := errors.Unwrap(err); inner != nil && errorIs(inner, want) {
-		return true
-	}
-	if rpctypes.Error(err).Error() == want.Error() {
-		return true
-	}
-	s, ok := status.FromError(err)
-	return ok && (s.Code() == codes.PermissionDenied || s.Code() == codes.Unauthenticated)
+	return code == codes.PermissionDenied || code == codes.Unauthenticated || code == codes.InvalidArgument
 }
 
 // download writes the member's snapshot to w.
