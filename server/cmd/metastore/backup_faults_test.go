@@ -122,6 +122,28 @@ func TestBackupSurvivesLostMember(t *testing.T) {
 	wantHolds(t, lead, r.Manifest)
 }
 
+// A member that is compacted before it could tell the hash of its snapshot is
+// asked for another one.
+func TestBackupOfCompactedMember(t *testing.T) {
+	m := newMember(t, "m0", node.EngineMemory)
+	m.start()
+	m.waitServing()
+	direct := client(t, m)
+	fillRandom(t, direct, 8<<20)
+	c := newChoke(t, m.client, 2<<20, false)
+	p := startBackup(t, "take", "b", "--to", t.TempDir(), "--endpoints", "http://"+c.address, "--scratch", t.TempDir())
+	p.waitFor(t, c.reached)
+	if _, err := direct.Compact(within(t, 5*time.Second), 4); err != nil {
+		t.Fatal(err)
+	}
+	c.release()
+	r, code := p.result(t)
+	if code != 0 || r.Manifest.CompactRevision != 4 || !strings.Contains(p.out.String(), "taking the snapshot again") {
+		t.Fatalf("the backup ends with %d, %+v\n%s", code, r, p.out.String())
+	}
+	wantHolds(t, m, r.Manifest)
+}
+
 // A backup that is told to end does, and leaves nothing.
 func TestBackupStops(t *testing.T) {
 	m := newMember(t, "m0", node.EngineMemory)
