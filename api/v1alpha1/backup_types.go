@@ -43,7 +43,11 @@ type MetaStoreBackup struct {
 
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",messageExpression="'the spec of the backup of %s cannot be changed; make another backup'.format([oldSelf.clusterRef.name])"
 	Spec MetaStoreBackupSpec `json:"spec"`
+	// Until an operator has seen it the observed generation is -1: kstatus takes an
+	// object without any for current.
+	//
 	// +optional
+	// +kubebuilder:default:={"observedGeneration":-1}
 	Status MetaStoreBackupStatus `json:"status,omitempty"`
 }
 

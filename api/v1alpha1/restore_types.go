@@ -33,7 +33,11 @@ type MetaStoreRestore struct {
 
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",messageExpression="'the spec of the restore of %s cannot be changed; make another restore'.format([oldSelf.clusterName])"
 	Spec MetaStoreRestoreSpec `json:"spec"`
+	// Until an operator has seen it the observed generation is -1: kstatus takes an
+	// object without any for current.
+	//
 	// +optional
+	// +kubebuilder:default:={"observedGeneration":-1}
 	Status MetaStoreRestoreStatus `json:"status,omitempty"`
 }
 

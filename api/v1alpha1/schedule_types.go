@@ -36,7 +36,11 @@ type MetaStoreBackupSchedule struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	Spec MetaStoreBackupScheduleSpec `json:"spec"`
+	// Until an operator has seen it the observed generation is -1: kstatus takes an
+	// object without any for current.
+	//
 	// +optional
+	// +kubebuilder:default:={"observedGeneration":-1}
 	Status MetaStoreBackupScheduleStatus `json:"status,omitempty"`
 }
 

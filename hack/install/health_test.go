@@ -13,8 +13,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// health is what Argo CD makes of an object recorded by the operator's specs, with our Lua in the interpreter
-// that it has; kstatus is what Flux and others make of it.
+// health is what Argo CD makes of an object, with our Lua in the interpreter
+// that it has; kstatus is what Flux and others make of it. Clusters were recorded
+// by the operator's specs; the others have the conditions that it writes.
 var health = map[string]struct {
 	argo    string
 	kstatus status.Status
@@ -26,6 +27,16 @@ var health = map[string]struct {
 	"cluster-stalled":    {"Degraded", status.FailedStatus},
 	"cluster-paused":     {"Suspended", status.CurrentStatus},
 	"cluster-hibernated": {"Suspended", status.InProgressStatus},
+	"backup-running":     {"Progressing", status.InProgressStatus},
+	"backup-waiting":     {"Degraded", status.FailedStatus},
+	"backup-complete":    {"Healthy", status.CurrentStatus},
+	"backup-failed":      {"Degraded", status.FailedStatus},
+	"schedule-ready":     {"Healthy", status.CurrentStatus},
+	"schedule-suspended": {"Suspended", status.CurrentStatus},
+	"schedule-invalid":   {"Degraded", status.FailedStatus},
+	"restore-running":    {"Progressing", status.InProgressStatus},
+	"restore-complete":   {"Healthy", status.CurrentStatus},
+	"restore-failed":     {"Degraded", status.FailedStatus},
 }
 
 func TestHealth(t *testing.T) {
@@ -57,6 +68,30 @@ func TestHealth(t *testing.T) {
 		if result.Status != want.kstatus {
 			t.Errorf("%s: kstatus says %s (%s), want %s", name, result.Status, result.Message, want.kstatus)
 		}
+	}
+}
+
+// TestWhatNobodyHasSeenIsInProgress makes an object of every kind where there is
+// no operator.
+func TestWhatNobodyHasSeenIsInProgress(t *testing.T) {
+	c := startAPI(t)
+	script := readFile(t, "config", "gitops", "argocd", "health.lua")
+	kinds := map[string]bool{}
+	for _, o := range kustomize(t, "config/samples") {
+		o.SetNamespace("team")
+		if err := c.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		kinds[o.GetKind()] = true
+		if word, _ := argoHealth(t, script, o); word != "Progressing" {
+			t.Errorf("Argo CD says that a new %s is %s", o.GetKind(), word)
+		}
+		if result, err := status.Compute(o); err != nil || result.Status != status.InProgressStatus {
+			t.Errorf("kstatus says that a new %s is %v, %v", o.GetKind(), result, err)
+		}
+	}
+	if all := kustomize(t, "config/crd").of("CustomResourceDefinition"); len(kinds) != len(all) {
+		t.Errorf("config/samples has %d of %d kinds", len(kinds), len(all))
 	}
 }
 

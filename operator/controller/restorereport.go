@@ -86,11 +86,13 @@ func (o *restoreObservation) setConditions(s *v1alpha1.MetaStoreRestoreStatus, d
 		ready = yes(reason, message)
 	}
 	set(v1alpha1.ConditionReady, ready)
-	if d.Outcome == restore.Open {
-		set(v1alpha1.ConditionReconciling, yes(reason, message))
-	} else {
-		meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionReconciling)
+	if d.Outcome != restore.Open {
 		set(string(d.Outcome), yes(reason, message))
+	}
+	if d.Outcome == restore.Open && !stalled {
+		set(v1alpha1.ConditionReconciling, yes(reason, message))
+	} else { // kstatus takes an object that is stalled as well for in progress
+		meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionReconciling)
 	}
 	if stalled {
 		set(v1alpha1.ConditionStalled, yes(reason, message))
