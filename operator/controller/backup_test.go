@@ -7,6 +7,8 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -188,6 +190,7 @@ var _ = Describe("A backup", func() {
 		Expect(kube.Get(ctx, client.ObjectKey{Namespace: f.namespace, Name: "backups"}, claim)).To(Succeed())
 		Expect(claim.OwnerReferences).To(BeEmpty())
 		Expect(claim.Spec.Resources.Requests.Storage().String()).To(Equal("1Gi"))
+		Expect(valueOf(backupsEnded.WithLabelValues(f.namespace, "x", "Complete"))).To(Equal(1.0))
 		By("leaving nothing else behind")
 		Eventually(f.jobs).WithTimeout(patience).Should(BeEmpty())
 		Expect(f.store.args[0]).To(ContainElements("--endpoints=http://x-0.x-peers."+f.namespace+".svc:2379", "--cluster-id=c1"))
@@ -319,6 +322,14 @@ var _ = Describe("A backup", func() {
 			"--cacert=/etc/metastore/members/client-ca.crt", "--cert=/etc/metastore/members/tls.crt"))
 	})
 })
+
+// valueOf reads a counter or a gauge.
+func valueOf(m prometheus.Metric) float64 {
+	GinkgoHelper()
+	out := &dto.Metric{}
+	Expect(m.Write(out)).To(Succeed())
+	return out.GetCounter().GetValue() + out.GetGauge().GetValue()
+}
 
 // secret makes a Secret with something under each key.
 func (f *backups) secret(name string, keys ...string) {

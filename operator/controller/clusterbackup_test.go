@@ -121,6 +121,7 @@ var _ = Describe("A cluster that is backed up before it gets another image", fun
 		Expect(image()).To(Equal("registry.test/metastore:2"))
 		Eventually(func() *v1alpha1.LastBackupStatus { return f.cluster().Status.LastBackup }).WithTimeout(patience).Should(
 			HaveField("Revision", BeEquivalentTo(42)))
+		Expect(valueOf(lastBackupBytes.WithLabelValues(f.namespace, "x"))).To(Equal(100.0))
 		f.expectNothingWritten()
 	})
 })
