@@ -147,8 +147,13 @@ for image in "$IMAGES"/*.tar; do
   ctr -n k8s.io images import "$image" >/dev/null
   touch "$disk/imported-$(basename "$image")"
 done
-"$BIN/kube" kubelet --config="$disk/kubelet.yaml" --kubeconfig="$STATE/pki/$name.conf" --hostname-override="$name" \
-  --node-ip="$NODE_NET.1$n" --node-labels="topology.kubernetes.io/zone=zone$n" >"$log/$name-kubelet.log" 2>&1 &
+# kubelet ends when containerd answers but does not serve it yet; as where systemd
+# runs it, it is started again.
+kubelet() {
+  until "$BIN/kube" kubelet --config="$disk/kubelet.yaml" --kubeconfig="$STATE/pki/$name.conf" --hostname-override="$name" \
+    --node-ip="$NODE_NET.1$n" --node-labels="topology.kubernetes.io/zone=zone$n"; do sleep 1; done
+}
+kubelet >"$log/$name-kubelet.log" 2>&1 &
 programs+=($!)
 "$BIN/kube" kube-proxy --config="$disk/proxy.yaml" >"$log/$name-proxy.log" 2>&1 &
 programs+=($!)

@@ -188,7 +188,7 @@ func TestDiscoveryEndsWithASignal(t *testing.T) {
 // grows again to three.
 func TestForceNewCluster(t *testing.T) {
 	eachEngine(t, func(t *testing.T, engine string) {
-		members := startCluster(t, engine, 3)
+		members := startCluster(t, engine, 3, "--bcrypt-cost=4")
 		c := client(t, members...)
 		ctx := within(t, time.Minute)
 		lease, err := c.Grant(ctx, 3600)
