@@ -80,8 +80,9 @@ func full() *v1alpha1.MetaStoreCluster {
 				},
 			},
 			Probes: &v1alpha1.ProbesOverlay{
-				Startup:  &v1alpha1.ProbeTiming{FailureThreshold: ptr[int32](7200)},
-				Liveness: &v1alpha1.ProbeTiming{PeriodSeconds: ptr[int32](30), TimeoutSeconds: ptr[int32](10)},
+				Startup:   &v1alpha1.ProbeTiming{PeriodSeconds: ptr[int32](2), TimeoutSeconds: ptr[int32](6), FailureThreshold: ptr[int32](7200)},
+				Liveness:  &v1alpha1.ProbeTiming{PeriodSeconds: ptr[int32](30), TimeoutSeconds: ptr[int32](10), FailureThreshold: ptr[int32](8)},
+				Readiness: &v1alpha1.ProbeTiming{PeriodSeconds: ptr[int32](3), TimeoutSeconds: ptr[int32](4), FailureThreshold: ptr[int32](5)},
 			},
 		},
 	})
