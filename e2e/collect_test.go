@@ -27,10 +27,10 @@ func (e *environment) collectOnFailure(ctx context.Context, namespace string) {
 		GinkgoWriter.Printf("logs are not kept: %v\n", err)
 		return
 	}
-	e.keep(ctx, dir, "objects.txt", "-n", namespace, "get", "metastoreclusters,all,pvc,configmaps,pdb,endpointslices", "-o", "wide")
+	e.keep(ctx, dir, "objects.txt", "-n", namespace, "get", "metastoreclusters,metastorebackups,metastorebackupschedules,all,pvc,configmaps,pdb,endpointslices", "-o", "wide")
 	e.keep(ctx, dir, "nodes.txt", "get", "nodes", "-o", "wide")
 	e.keep(ctx, dir, "clusters.yaml", "-n", namespace, "get", "metastoreclusters", "-o", "yaml")
-	e.keep(ctx, dir, "describe.txt", "-n", namespace, "describe", "metastoreclusters,statefulsets,pods,pvc")
+	e.keep(ctx, dir, "describe.txt", "-n", namespace, "describe", "metastoreclusters,metastorebackups,statefulsets,jobs,pods,pvc")
 	e.keep(ctx, dir, "events.txt", "-n", namespace, "get", "events", "--sort-by=.lastTimestamp")
 	e.keep(ctx, dir, "operator.log", "-n", e.operator.Namespace, "logs", "deployment/"+e.operator.Name, "--timestamps")
 	var pods corev1.PodList
