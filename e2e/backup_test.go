@@ -134,7 +134,7 @@ var _ = Describe("backups", Ordered, func() {
 
 	It("fail with the reason where something is missing or nobody answers", func(ctx context.Context) {
 		soon := func(s *v1alpha1.MetaStoreBackupSpec) {
-			s.ActiveDeadlineSeconds, s.BackoffLimit = ptr.To(int64(60)), ptr.To(int32(0))
+			s.ActiveDeadlineSeconds, s.BackoffLimit = ptr.To(int64(150)), ptr.To(int32(0))
 		}
 		c.backup(ctx, "no-claim", func(s *v1alpha1.MetaStoreBackupSpec) {
 			s.Destination, s.ActiveDeadlineSeconds = v1alpha1.BackupDestination{PVC: &v1alpha1.PVCDestination{ClaimName: "none"}}, ptr.To(int64(10))
