@@ -104,10 +104,10 @@ row '' wall CPU peak
 figures 'backup take' take
 figures '  beside puts' beside
 figures 'backup restore' restore
-row '  and start until it serves' "$(column start 1) s" "$(column start 2) s" ''
+row '  and start until it serves' "$(printf %.2f "$(column start 1)") s" "$(column start 2) s" ''
 figures 'etcdutl snapshot restore' etcdutl
-row '  and start of etcd until it serves' "$(column etcd 1) s" "$(column etcd 2) s" ''
+row '  and start of etcd until it serves' "$(printf %.2f "$(column etcd 1)") s" "$(column etcd 2) s" ''
 row 'restore and start, of etcd and etcdutl' \
   "$(echo "scale=2; $(sum restore start 1) / $(sum etcdutl etcd 1)" | bc)" "$(echo "scale=2; $(sum restore start 2) / $(sum etcdutl etcd 2)" | bc)" ''
-row "put's p99 alone, and while backups are taken" "$(median <"$work/p99-alone") ms" "$(median <"$work/p99-beside") ms" ''
+row "put's p99 alone, and while backups are taken" "$(median <"$work/p99-alone") us" "$(median <"$work/p99-beside") us" ''
 row "the server's peak" '' '' "$(printf '%.0f MB' "$(cat "$work/server-peak")")"
