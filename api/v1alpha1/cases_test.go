@@ -138,6 +138,8 @@ var creations = []createCase{
 		"imagePullSecrets: [{name: p}], terminationGracePeriodSeconds: 5, affinity: {podAntiAffinity: {}}, " +
 		"securityContext: {runAsUser: 1, runAsGroup: 1, fsGroup: 1, fsGroupChangePolicy: Always, seLinuxOptions: {level: s0}}}}"), nil},
 	{"probes", lines("podTemplate: {probes: {startup: {failureThreshold: 7200}, liveness: {periodSeconds: 30, timeoutSeconds: 10}, readiness: {}}}"), nil},
+	{"a probe in no time", lines("podTemplate: {probes: {readiness: {periodSeconds: 0}}}"), lines("periodSeconds is 0; allowed is 1 to 300")},
+	{"a probe that forgives too much", lines("podTemplate: {probes: {startup: {failureThreshold: 86401}}}"), lines("failureThreshold is 86401; allowed is 1 to 86400")},
 	{"a probe that never ends", lines("podTemplate: {probes: {liveness: {timeoutSeconds: 0}}}"), lines("timeoutSeconds is 0; allowed is 1 to 300")},
 	{"operator's label", lines("podTemplate: {metadata: {labels: {app.kubernetes.io/name: x, team: a}}}"),
 		lines(`podTemplate.metadata.labels has ["app.kubernetes.io/name"]; labels of`)},
