@@ -9,7 +9,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -134,6 +133,6 @@ func (c *cluster) leader(ctx context.Context) int {
 func (c *cluster) set(ctx context.Context) *appsv1.StatefulSet {
 	GinkgoHelper()
 	set := &appsv1.StatefulSet{}
-	Expect(c.env.client.Get(ctx, types.NamespacedName(c.key), set)).To(Succeed())
+	Expect(c.env.client.Get(ctx, c.key, set)).To(Succeed())
 	return set
 }

@@ -269,7 +269,7 @@ func checkFree(dir string, bytes int64) error {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return scratchError("look for free space in "+dir, err)
 	}
-	if free := int64(st.Bavail) * int64(st.Bsize); free < bytes {
+	if free := int64(st.Bavail) * st.Bsize; free < bytes {
 		return failf(NoSpace, "%s has %d bytes free, %d are needed", dir, free, bytes)
 	}
 	return nil
