@@ -50,7 +50,7 @@ func (r *Reconciler) take(ctx context.Context, o *observation, s plan.Step) erro
 	case plan.ApplySet:
 		return r.applySet(ctx, o, s.Replicas)
 	case plan.DropSet:
-		return r.delete(ctx, o.set, client.PropagationPolicy(metav1.DeletePropagationOrphan))
+		return deleteExactly(ctx, r.Client, o.set, client.PropagationPolicy(metav1.DeletePropagationOrphan))
 	case plan.DeletePod, plan.ForceDeletePod:
 		return r.deletePod(ctx, o, s)
 	case plan.MarkStopped, plan.MarkServing:
@@ -73,9 +73,9 @@ func (r *Reconciler) deletePod(ctx context.Context, o *observation, s plan.Step)
 	case !ok:
 		return errMoved
 	case s.Action == plan.ForceDeletePod:
-		return r.delete(ctx, pod, client.GracePeriodSeconds(0))
+		return deleteExactly(ctx, r.Client, pod, client.GracePeriodSeconds(0))
 	}
-	return r.delete(ctx, pod)
+	return deleteExactly(ctx, r.Client, pod)
 }
 
 // applySet applies the StatefulSet on top of the very version that was observed:
@@ -88,12 +88,12 @@ func (r *Reconciler) applySet(ctx context.Context, o *observation, replicas int)
 	return r.apply(ctx, r.setWithReplicas(o, replicas), version)
 }
 
-// delete deletes the very object that was observed, and takes it as done when it
-// is gone already.
-func (r *Reconciler) delete(ctx context.Context, o client.Object, opts ...client.DeleteOption) error {
+// deleteExactly deletes the very object that was observed, and takes it as done
+// when it is gone already.
+func deleteExactly(ctx context.Context, c client.Client, o client.Object, opts ...client.DeleteOption) error {
 	uid := o.GetUID()
 	opts = append(opts, client.Preconditions{UID: &uid})
-	if err := r.Client.Delete(ctx, o, opts...); client.IgnoreNotFound(err) != nil {
+	if err := c.Delete(ctx, o, opts...); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("delete %s: %w", o.GetName(), err)
 	}
 	return nil

@@ -96,14 +96,6 @@ func (r *BackupReconciler) changeFinalizer(ctx context.Context, b *v1alpha1.Meta
 	return client.IgnoreNotFound(r.Client.Patch(ctx, updated, patch, client.FieldOwner(resources.FieldManager)))
 }
 
-// deleteExactly deletes the very object that was observed, and takes it as done
-// when it is gone already.
-func deleteExactly(ctx context.Context, c client.Client, o client.Object, opts ...client.DeleteOption) error {
-	uid := o.GetUID()
-	err := c.Delete(ctx, o, append(opts, client.Preconditions{UID: &uid})...)
-	return client.IgnoreNotFound(err)
-}
-
 // startedAt is when the first attempt began, as far as it is known.
 func (v *backupView) startedAt(d backup.Decision, actErr error) *metav1.Time {
 	switch {

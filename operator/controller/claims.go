@@ -56,7 +56,7 @@ func (r *Reconciler) changeClaim(ctx context.Context, o *observation, s plan.Ste
 		}
 		return r.patchClaim(ctx, claim, mark)
 	}
-	return r.delete(ctx, claim)
+	return deleteExactly(ctx, r.Client, claim)
 }
 
 // growth is the patch that raises a claim's request.

@@ -92,10 +92,10 @@ func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.MetaStoreClu
 	return o, nil
 }
 
-// fetch gets one object of a cluster; nil when there is none.
-func fetch[T client.Object](ctx context.Context, c client.Reader, cluster *v1alpha1.MetaStoreCluster, name string, into T) (T, error) {
+// fetch gets one object of the namespace that another is in; nil when there is none.
+func fetch[T client.Object](ctx context.Context, c client.Reader, beside client.Object, name string, into T) (T, error) {
 	var nothing T
-	err := c.Get(ctx, client.ObjectKey{Namespace: cluster.Namespace, Name: name}, into)
+	err := c.Get(ctx, client.ObjectKey{Namespace: beside.GetNamespace(), Name: name}, into)
 	switch {
 	case err == nil:
 		return into, nil

@@ -44,7 +44,7 @@ func (r *RestoreReconciler) take(ctx context.Context, o *restoreObservation, d r
 	case restore.StartJob:
 		return r.startJob(ctx, o, d.Task)
 	case restore.StopJob:
-		return r.delete(ctx, o.jobs[d.Task], client.PropagationPolicy(metav1.DeletePropagationForeground))
+		return deleteExactly(ctx, r.Client, o.jobs[d.Task], client.PropagationPolicy(metav1.DeletePropagationForeground))
 	case restore.StartBackup:
 		return r.Client.Create(ctx, preRestoreBackup(o.restore), client.FieldOwner(resources.FieldManager))
 	case restore.MakeClaim:
@@ -54,7 +54,7 @@ func (r *RestoreReconciler) take(ctx context.Context, o *restoreObservation, d r
 	case restore.EndMark:
 		return r.endMark(ctx, o)
 	case restore.DropClaim:
-		return r.delete(ctx, o.claim)
+		return deleteExactly(ctx, r.Client, o.claim)
 	case restore.Allow:
 		return r.patch(ctx, o.cluster, annotate(v1alpha1.AnnotationRecoverQuorum, o.cluster.Name))
 	case restore.Disallow:
@@ -212,15 +212,6 @@ func (r *RestoreReconciler) patch(ctx context.Context, object client.Object, pat
 	target := object.DeepCopyObject().(client.Object)
 	if err := r.Client.Patch(ctx, target, client.RawPatch(types.MergePatchType, body), client.FieldOwner(resources.FieldManager)); err != nil {
 		return fmt.Errorf("patch %s: %w", object.GetName(), err)
-	}
-	return nil
-}
-
-func (r *RestoreReconciler) delete(ctx context.Context, object client.Object, opts ...client.DeleteOption) error {
-	uid := object.GetUID()
-	opts = append(opts, client.Preconditions{UID: &uid})
-	if err := r.Client.Delete(ctx, object, opts...); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("delete %s: %w", object.GetName(), err)
 	}
 	return nil
 }

@@ -6,9 +6,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"metastore.io/metastore/api/v1alpha1"
@@ -58,7 +56,7 @@ func (r *Reconciler) restoreFacts(ctx context.Context, o *observation) error {
 	}
 	if m := markAt(o.claims[seed]); m != nil {
 		w.Restore = &plan.Restore{Name: m.Restore, Phase: m.Phase, Above: m.Above}
-		at, err := r.restoreNamed(ctx, o, m.Restore)
+		at, err := fetch(ctx, r.Client, o.cluster, m.Restore, &v1alpha1.MetaStoreRestore{})
 		if err != nil {
 			return err
 		}
@@ -66,7 +64,7 @@ func (r *Reconciler) restoreFacts(ctx context.Context, o *observation) error {
 	}
 	w.Bootstrapped = o.bootstrapped()
 	if w.Spec.BootstrapRestore != "" && !w.Bootstrapped && w.Restore == nil {
-		at, err := r.restoreNamed(ctx, o, w.Spec.BootstrapRestore)
+		at, err := fetch(ctx, r.Client, o.cluster, w.Spec.BootstrapRestore, &v1alpha1.MetaStoreRestore{})
 		if err != nil {
 			return err
 		}
@@ -80,18 +78,6 @@ func (r *Reconciler) restoreFacts(ctx context.Context, o *observation) error {
 		w.Volumes[ordinal] = v
 	}
 	return nil
-}
-
-func (r *Reconciler) restoreNamed(ctx context.Context, o *observation, name string) (*v1alpha1.MetaStoreRestore, error) {
-	at := &v1alpha1.MetaStoreRestore{}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: o.cluster.Namespace, Name: name}, at)
-	if apierrors.IsNotFound(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("get MetaStoreRestore %s: %w", name, err)
-	}
-	return at, nil
 }
 
 // filled says that the seed's volume holds what was restored.

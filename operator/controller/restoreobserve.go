@@ -7,7 +7,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -64,22 +63,8 @@ func (r *RestoreReconciler) observe(ctx context.Context, object *v1alpha1.MetaSt
 	return o, nil
 }
 
-// live gets one object of the restore's namespace from the API server; nil when
-// there is none.
-func live[T client.Object](ctx context.Context, r *RestoreReconciler, o *restoreObservation, name string, into T) (T, error) {
-	var nothing T
-	err := r.Live.Get(ctx, client.ObjectKey{Namespace: o.restore.Namespace, Name: name}, into)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nothing, nil
-	case err != nil:
-		return nothing, fmt.Errorf("get %T %s: %w", into, name, err)
-	}
-	return into, nil
-}
-
 func (r *RestoreReconciler) observeCluster(ctx context.Context, o *restoreObservation) (err error) {
-	if o.cluster, err = live(ctx, r, o, o.restore.Spec.ClusterName, &v1alpha1.MetaStoreCluster{}); err != nil || o.cluster == nil {
+	if o.cluster, err = fetch(ctx, r.Live, o.restore, o.restore.Spec.ClusterName, &v1alpha1.MetaStoreCluster{}); err != nil || o.cluster == nil {
 		return err
 	}
 	c := o.cluster
@@ -96,7 +81,7 @@ func (r *RestoreReconciler) observeCluster(ctx context.Context, o *restoreObserv
 	}
 	o.world.Cluster = f
 	if o.restore.Spec.Mode != v1alpha1.RestoreForceNewCluster {
-		o.settings, err = live(ctx, r, o, resources.MembersName(c.Name), &corev1.ConfigMap{})
+		o.settings, err = fetch(ctx, r.Live, o.restore, resources.MembersName(c.Name), &corev1.ConfigMap{})
 		return err
 	}
 	if at := c.Status.Recovery; at != nil {
@@ -116,7 +101,7 @@ func (r *RestoreReconciler) observeClaim(ctx context.Context, o *restoreObservat
 	if o.restore.Spec.Mode == v1alpha1.RestoreForceNewCluster {
 		return nil
 	}
-	if o.claim, err = live(ctx, r, o, resources.ClaimName(o.restore.Spec.ClusterName, seed), &corev1.PersistentVolumeClaim{}); err != nil {
+	if o.claim, err = fetch(ctx, r.Live, o.restore, resources.ClaimName(o.restore.Spec.ClusterName, seed), &corev1.PersistentVolumeClaim{}); err != nil {
 		return err
 	}
 	o.world.Claim, o.world.ClaimEnding = o.claim != nil, o.claim != nil && o.claim.DeletionTimestamp != nil
@@ -125,7 +110,7 @@ func (r *RestoreReconciler) observeClaim(ctx context.Context, o *restoreObservat
 	case m.UID == string(o.restore.UID):
 		o.world.Mark = m
 	default: // one whose restore is gone is nobody's
-		other, err := live(ctx, r, o, m.Restore, &v1alpha1.MetaStoreRestore{})
+		other, err := fetch(ctx, r.Live, o.restore, m.Restore, &v1alpha1.MetaStoreRestore{})
 		if err != nil {
 			return err
 		}
@@ -140,7 +125,7 @@ func (r *RestoreReconciler) observeBackup(ctx context.Context, o *restoreObserva
 	if !o.world.BackupFirst {
 		return nil
 	}
-	b, err := live(ctx, r, o, preRestoreBackupName(o.restore), &v1alpha1.MetaStoreBackup{})
+	b, err := fetch(ctx, r.Live, o.restore, preRestoreBackupName(o.restore), &v1alpha1.MetaStoreBackup{})
 	if err != nil || b == nil {
 		return err
 	}
@@ -153,7 +138,7 @@ func (r *RestoreReconciler) observeBackup(ctx context.Context, o *restoreObserva
 
 func (r *RestoreReconciler) observeJobs(ctx context.Context, o *restoreObservation) error {
 	for _, task := range restoreTasks {
-		job, err := live(ctx, r, o, resources.RestoreJobName(o.restore.Name, string(task)), &batchv1.Job{})
+		job, err := fetch(ctx, r.Live, o.restore, resources.RestoreJobName(o.restore.Name, string(task)), &batchv1.Job{})
 		if err != nil {
 			return err
 		}

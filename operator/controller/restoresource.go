@@ -39,7 +39,7 @@ func (r *RestoreReconciler) observeSource(ctx context.Context, o *restoreObserva
 }
 
 func (r *RestoreReconciler) sourceOfBackup(ctx context.Context, o *restoreObservation, name string) error {
-	b, err := live(ctx, r, o, name, &v1alpha1.MetaStoreBackup{})
+	b, err := fetch(ctx, r.Live, o.restore, name, &v1alpha1.MetaStoreBackup{})
 	switch {
 	case err != nil:
 		return err
@@ -66,7 +66,7 @@ func (r *RestoreReconciler) sourceOfBackup(ctx context.Context, o *restoreObserv
 // word.
 func (r *RestoreReconciler) missing(ctx context.Context, o *restoreObservation) error {
 	if p := o.source.Destination.PVC; p != nil {
-		claim, err := live(ctx, r, o, p.ClaimName, &corev1.PersistentVolumeClaim{})
+		claim, err := fetch(ctx, r.Live, o.restore, p.ClaimName, &corev1.PersistentVolumeClaim{})
 		if err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ type secretKeys struct {
 }
 
 func (r *RestoreReconciler) missingKeys(ctx context.Context, o *restoreObservation, need secretKeys) error {
-	s, err := live(ctx, r, o, need.name, &corev1.Secret{})
+	s, err := fetch(ctx, r.Live, o.restore, need.name, &corev1.Secret{})
 	if err != nil {
 		return err
 	}
