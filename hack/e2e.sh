@@ -8,5 +8,5 @@ export METASTORE_E2E=1 E2E_LOGS=${E2E_LOGS:-$PWD/../dist/e2e-logs}
 rm -rf "$E2E_LOGS"
 plain=()
 [ -t 1 ] || plain=(-ginkgo.no-color)
-exec ../bin/e2e.test -test.timeout 45m -ginkgo.timeout 40m -ginkgo.v -ginkgo.poll-progress-after 3m "${plain[@]}" \
+exec ../bin/e2e.test -test.timeout 60m -ginkgo.timeout 55m -ginkgo.v -ginkgo.poll-progress-after 3m "${plain[@]}" \
   ${E2E_FOCUS:+-ginkgo.focus "$E2E_FOCUS"}
