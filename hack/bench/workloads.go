@@ -33,6 +33,7 @@ var workloads = []workload{
 	{"failover", false, "put --in-flight=1 --count=100"},
 	{"watch-lag", false, "watch-lag --in-flight=64 --connections=8 --behind=50000"},
 	{"watch-lag-500k", false, "watch-lag --in-flight=64 --connections=8 --behind=500000"},
+	{"snapshot-1m", false, "snapshot --in-flight=64 --connections=8 --key-space=1000000"},
 	{"lease-grant", false, "lease-grant --in-flight=64 --connections=8"},
 	{"lease-keepalive", true, "lease-keepalive --in-flight=256 --connections=16"},
 	{"lease-expiry", false, "lease-expiry --leases=10000 --ttl=20"},

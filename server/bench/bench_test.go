@@ -93,6 +93,7 @@ var small = []struct {
 	{"watch", "--count=100 --watchers=30 --streams=3 --watched-keys=10", 300},
 	{"watch", "--count=100 --watchers=5", 500},
 	{"watch-lag", "--count=2000 --behind=500", 2000},
+	{"snapshot", "--count=2000", 2000},
 	{"lease-grant", "--count=300", 300},
 	{"lease-keepalive", "--count=300 --leases=50 --in-flight=10", 300},
 	{"lease-expiry", "--leases=50 --ttl=1", 50},

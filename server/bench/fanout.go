@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -17,11 +16,6 @@ func watchScenarios() []Scenario {
 			Name: "watch", Short: "Write keys that many watch; an event's latency is from before the write to its arrival",
 			flags: func(c *Config) []func(*pflag.FlagSet) { return []func(*pflag.FlagSet){c.watchFlags} },
 			make:  func(r *run) scenario { return &fanOut{r: r, watches: newWatches(r)} },
-		},
-		{
-			Name: "watch-lag", Short: "Write alone, then beside a watcher that begins far behind, again and again",
-			flags: func(c *Config) []func(*pflag.FlagSet) { return []func(*pflag.FlagSet){c.lagFlags} },
-			make:  func(r *run) scenario { return &lag{r: r} },
 		},
 	}
 }
@@ -100,136 +94,4 @@ func (f *fanOut) next(s *slot) bool {
 func (f *fanOut) check(s *slot) error {
 	f.watches.expect(f.watchersOf(s.key))
 	return puts{f.r}.check(s)
-}
-
-// The kinds of writes that lag tells apart.
-const (
-	kindBeside = iota
-	kindAlone
-)
-
-// lag compares writes beside a watcher that is far behind with those before.
-type lag struct {
-	r *run
-	// from is the first revision of the watcher, to the last that was written
-	// before measuring.
-	from, to int64
-	rounds   int
-	events   int64
-}
-
-func (g *lag) kinds() ([]string, int) { return []string{"put beside", "put alone"}, 2 }
-
-func (g *lag) close() {}
-
-func (g *lag) prepare(ctx context.Context, _ *recorder) error {
-	c := g.r.c
-	if c.Behind < 1 {
-		return refused("behind", c.Behind, "1 or more")
-	}
-	var before, after pb.RangeResponse
-	one := &pb.RangeRequest{Key: g.r.data.prefix}
-	l := &loop{load: puts{g.r}, errors: &g.r.errors, limit: int64(c.Behind)}
-	err := errors.Join(g.r.clients[0].Invoke(ctx, pb.KV_Range_FullMethodName, one, &before),
-		g.r.drive(ctx, l, max(fillSlots, c.InFlight)),
-		g.r.clients[0].Invoke(ctx, pb.KV_Range_FullMethodName, one, &after))
-	g.from, g.to = before.Header.GetRevision()+1, after.Header.GetRevision()
-	if err == nil && g.to-g.from+1 != int64(c.Behind) {
-		return wrongReply("%d writes made %d revisions; is someone else writing?", c.Behind, g.to-g.from+1)
-	}
-	return err
-}
-
-// half is the loop of one of the two parts.
-func (g *lag) half(kind int, rec *recorder) *loop {
-	l := g.r.timed(lagPuts{puts{g.r}, kind}, rec)
-	l.limit = (g.r.c.Count + 1) / 2
-	l.deadline = time.Now().Add(g.r.c.Duration / 2)
-	return l
-}
-
-func (g *lag) measure(ctx context.Context, rec *recorder) ([]Figure, error) {
-	if err := g.r.drive(ctx, g.half(kindAlone, rec), g.r.c.InFlight); err != nil {
-		return nil, err
-	}
-	quit := make(chan struct{})
-	replayed := make(chan error, 1)
-	began := time.Now()
-	go func() { replayed <- g.replay(ctx, quit) }()
-	err := g.r.drive(ctx, g.half(kindBeside, rec), g.r.c.InFlight)
-	close(quit)
-	err = errors.Join(err, <-replayed)
-	beside, alone := rec.p99(kindBeside), rec.p99(kindAlone)
-	return []Figure{
-		{"p99 beside a watcher behind, to p99 alone", float64(beside) / float64(max(1, alone)), "times"},
-		{"events replayed", float64(g.events) / time.Since(began).Seconds(), "a second"},
-		{"whole replays", float64(g.rounds), ""},
-	}, err
-}
-
-// replay watches from the first revision until it has caught up with where
-// measuring began, and then again, until quit.
-func (g *lag) replay(ctx context.Context, quit chan struct{}) error {
-	for {
-		w := newWatches(g.r)
-		caughtUp := make(chan struct{})
-		w.seen = func(_ *watcher, e *mvccpb.Event) error {
-			if e.Kv.ModRevision == g.to {
-				close(caughtUp)
-			}
-			return nil
-		}
-		one := &watcher{consecutive: true, last: g.from - 1, request: &pb.WatchCreateRequest{
-			Key: g.r.data.prefix, RangeEnd: g.r.data.end(), StartRevision: g.from,
-		}}
-		if err := w.stream(ctx, []*watcher{one}); err != nil {
-			w.close()
-			return err
-		}
-		again := g.follow(w, caughtUp, quit)
-		w.close()
-		g.events += w.count()
-		if !again {
-			return nil
-		}
-	}
-}
-
-// follow waits for the watcher to catch up, or for quit; once at least it has to
-// catch up. It reports whether to begin again.
-func (g *lag) follow(w *watches, caughtUp, quit chan struct{}) bool {
-	if g.rounds == 0 {
-		quit = nil
-	}
-	timeout := time.NewTimer(g.r.c.Timeout)
-	defer timeout.Stop()
-	for before := int64(0); ; {
-		select {
-		case <-caughtUp:
-			g.rounds++
-			return true
-		case <-quit:
-			return false
-		case <-w.failed:
-			return false
-		case <-timeout.C:
-			if w.count() == before {
-				w.fail(fmt.Errorf("a watcher that is behind got no event within %v", g.r.c.Timeout))
-				return false
-			}
-			before = w.count()
-			timeout.Reset(g.r.c.Timeout)
-		}
-	}
-}
-
-// lagPuts are puts of a kind.
-type lagPuts struct {
-	puts
-	kind int
-}
-
-func (p lagPuts) next(s *slot) bool {
-	s.kind = p.kind
-	return p.puts.next(s)
 }

@@ -99,12 +99,11 @@ func (r *recorder) tick() Second {
 	return last
 }
 
-// p99 is that of a kind until now.
-func (r *recorder) p99(kind int) int64 {
-	r.tick()
+// at is a percentile of a kind until the last tick, in microseconds.
+func (r *recorder) at(kind int, percentile float64) float64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.totals[kind].ValueAtQuantile(99)
+	return micros(r.totals[kind].ValueAtQuantile(percentile))
 }
 
 // all is what was recorded of the kinds from..to-1 until the last tick.

@@ -43,7 +43,7 @@ type scenario interface {
 
 // Scenarios are all that there are.
 func Scenarios() []Scenario {
-	return slices.Concat(kvScenarios(), rangeScenarios(), txnScenarios(), watchScenarios(), leaseScenarios(), kubernetesScenarios())
+	return slices.Concat(kvScenarios(), rangeScenarios(), txnScenarios(), watchScenarios(), besideScenarios(), leaseScenarios(), kubernetesScenarios())
 }
 
 // run is one run under way.

@@ -44,6 +44,8 @@ func newReply(method string) proto.Message {
 		return &pb.TxnResponse{}
 	case pb.Watch_Watch_FullMethodName:
 		return &pb.WatchResponse{}
+	case pb.Maintenance_Snapshot_FullMethodName:
+		return &pb.SnapshotResponse{}
 	case pb.Lease_LeaseGrant_FullMethodName:
 		return &pb.LeaseGrantResponse{}
 	case pb.Lease_LeaseKeepAlive_FullMethodName:
@@ -216,6 +218,14 @@ var spoiled = []struct {
 		}
 		return ok
 	}, "an event is missing"},
+	{"snapshot", "", func(m proto.Message) bool {
+		r, ok := m.(*pb.SnapshotResponse)
+		ok = ok && len(r.Blob) > 0
+		if ok {
+			r.Blob[0]++
+		}
+		return ok
+	}, "the sum of a snapshot is not what was written"},
 	{"lease-grant", "", func(m proto.Message) bool {
 		r, ok := m.(*pb.LeaseGrantResponse)
 		if ok {
