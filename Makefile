@@ -186,6 +186,10 @@ generate: $(CONTROLLER_GEN) ## deep copies, CRDs, RBAC, the chart's copies of th
 	@cp config/rbac/role.yaml config/monitoring/pod_monitor.yaml config/monitoring/prometheus_rule.yaml config/monitoring/dashboard.json charts/metastore/files/
 	@go run -tags $(GO_TAGS) ./hack/apireference docs/reference.md config/crd/bases/*.yaml
 
+.PHONY: foreign-kinds
+foreign-kinds: go-is-there ## definitions of the kinds of Prometheus' operator, Flux and Argo CD, as test data
+	@go run -tags $(GO_TAGS) ./hack/foreignkinds hack/install/testdata/kinds
+
 .PHONY: build
 build: packages ## bin/metastore (RocksDB inside) and bin/metastore-operator, both static
 	@$(STAGE) 'build: bin/metastore' $(WITH_ROCKSDB) go build -tags $(ROCKSDB_TAGS) -ldflags '$(STATIC_FLAGS)' -o bin/metastore ./server/cmd/metastore

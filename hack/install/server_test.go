@@ -16,12 +16,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 )
 
-// startServer runs an API server with our kinds.
+// definitions are the folders of our kinds' definitions and of those of others.
+var definitions = []string{filepath.Join(root, "config", "crd", "bases"), filepath.Join("testdata", "kinds")}
+
+// startServer runs an API server with our kinds and those of others that the
+// charts, config and the examples use.
 func startServer(t *testing.T) *rest.Config {
 	t.Helper()
 	t.Setenv("KUBEBUILDER_ASSETS", filepath.Dir(cache(t, "kubernetes", "assets", "kube-apiserver")))
 	env := &envtest.Environment{
-		CRDDirectoryPaths:     []string{filepath.Join(root, "config", "crd", "bases")},
+		CRDDirectoryPaths:     definitions,
 		ErrorIfCRDPathMissing: true,
 	}
 	config, err := env.Start()
@@ -43,7 +47,7 @@ func startAPI(t *testing.T) client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{namespace, "team", "store"} {
+	for _, name := range []string{namespace, "team", "store", "argocd", "flux-system"} {
 		if err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
 			t.Fatal(err)
 		}
@@ -71,14 +75,17 @@ func try(ctx context.Context, c client.Client, o *unstructured.Unstructured) err
 func TestAPIServerTakes(t *testing.T) {
 	c := startAPI(t)
 	given := map[string]objects{
-		"the chart":                  template(t, "metastore", "--set", "networkPolicy.enabled=true,monitoring.dashboard=true"),
-		"the chart in one namespace": template(t, "metastore", "--set", "watchNamespace=team,priorityClassName=high,replicas=1"),
+		"the chart":                  template(t, "metastore", everything...),
+		"the chart in one namespace": template(t, "metastore", "--set", "watchNamespace=team,priorityClassName=high,replicas=1,monitoring.monitors=true"),
 		"the chart of a cluster":     template(t, "metastore-cluster", "--set", "spec.replicas=5,labels.a=b,annotations.c=d"),
 		"config/default":             kustomize(t, "config/default"),
 		"config/network-policy":      kustomize(t, "config/network-policy"),
+		"config/monitoring":          kustomize(t, "config/monitoring"),
 		"config/samples":             kustomize(t, "config/samples"),
 		"the example's operator":     kustomize(t, "config/gitops/example/operator"),
 		"the example's clusters":     kustomize(t, "config/gitops/example/clusters"),
+		"the example for Argo CD":    kustomize(t, "config/gitops/example/argocd"),
+		"the example for Flux":       kustomize(t, "config/gitops/example/flux"),
 	}
 	for name, all := range given {
 		for _, key := range all.keys() {
@@ -90,6 +97,30 @@ func TestAPIServerTakes(t *testing.T) {
 	wrong := template(t, "metastore-cluster", "--set", "spec.storge.size=1Gi").of("MetaStoreCluster")[0]
 	if err := try(t.Context(), c, wrong); err == nil || !strings.Contains(err.Error(), `unknown field "spec.storge"`) {
 		t.Errorf("a field that does not exist: got %v", err)
+	}
+}
+
+// TestAPIServerKnowsTheKindsOfOthers: a mistake in any of their objects is found.
+func TestAPIServerKnowsTheKindsOfOthers(t *testing.T) {
+	c := startAPI(t)
+	kinds := map[string]bool{}
+	for _, folder := range []string{"config/monitoring", "config/gitops/example/argocd", "config/gitops/example/flux"} {
+		for key, o := range kustomize(t, folder) {
+			if o.GroupVersionKind().Group == "" {
+				continue // the dashboard
+			}
+			kinds[o.GetKind()] = true
+			if err := unstructured.SetNestedField(o.Object, "x", "spec", "intervall"); err != nil {
+				t.Fatal(err)
+			}
+			if err := try(t.Context(), c, o); err == nil || !strings.Contains(err.Error(), `unknown field "spec.intervall"`) {
+				t.Errorf("%s with a field that does not exist: got %v", key, err)
+			}
+		}
+	}
+	files, err := filepath.Glob(filepath.Join("testdata", "kinds", "*.yaml"))
+	if err != nil || len(files) != len(kinds) {
+		t.Errorf("%d definitions for %d kinds that are used, %v", len(files), len(kinds), err)
 	}
 }
 
