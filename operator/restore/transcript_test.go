@@ -1,52 +1,31 @@
 package restore
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/datadriven"
+
 	"metastore.io/metastore/api/v1alpha1"
 	"metastore.io/metastore/operator/plan"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write the present answers into testdata")
-
-// TestTranscripts runs every case of testdata: lines of #comments say what it
-// shows, the following lines are the world in the notation of parse, and after
-// ---- stands the decision.
+// TestTranscripts runs every case of testdata: comments say what it shows, the
+// lines below next are the world in the notation of parse, and after ---- stands
+// the decision. With -rewrite the present decisions are written there.
 func TestTranscripts(t *testing.T) {
-	for _, file := range []string{"testdata/newcluster.txt", "testdata/inplace.txt", "testdata/force.txt", "testdata/deleted.txt"} {
-		t.Run(file, func(t *testing.T) { runFile(t, file) })
-	}
-}
-
-func runFile(t *testing.T, file string) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []string
-	for _, block := range strings.Split(strings.TrimSpace(string(text)), "\n\n") {
-		head, want, _ := strings.Cut(block+"\n", "\n----\n")
-		w, err := parse(head)
-		if err != nil {
-			t.Fatalf("%s: %v in\n%s", file, err, head)
-		}
-		got := render(w, Next(w))
-		if got != strings.TrimRight(want, "\n") && !*rewrite {
-			t.Errorf("%s\n---- want\n%s\n---- got\n%s", head, want, got)
-		}
-		out = append(out, head+"\n----\n"+got+"\n")
-	}
-	if *rewrite {
-		if err := os.WriteFile(file, []byte(strings.Join(out, "\n")), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	datadriven.Walk(t, "testdata", func(t *testing.T, file string) {
+		datadriven.RunTest(t, file, func(t *testing.T, d *datadriven.TestData) string {
+			w, err := parse(d.Input)
+			if err != nil || d.Cmd != "next" {
+				d.Fatalf(t, "%s: %v in\n%s", d.Cmd, err, d.Input)
+			}
+			return render(w, Next(w)) + "\n"
+		})
+	})
 }
 
 func render(w World, d Decision) string {
