@@ -78,7 +78,8 @@ type MetaStoreClusterSpec struct {
 	// Version of the server; it is the tag of the image. Left out, the cluster
 	// begins with the operator's own default and stays with it, whatever the default
 	// of a later operator is. It may go to the next minor version of the one that
-	// members run, not beyond and not back.
+	// members run, not beyond and not back. Taken away, members stay with the version
+	// that they all run, or return to the one before.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
@@ -87,7 +88,8 @@ type MetaStoreClusterSpec struct {
 
 	// Image replaces the operator's default server image. Without tag and
 	// digest it takes the tag from version, or else from the image that members run,
-	// or begin with.
+	// or begin with. Taken away, members return to status.defaultImage, or to the
+	// version of it that they run if that is newer.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=512

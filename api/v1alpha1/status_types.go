@@ -118,10 +118,17 @@ type MetaStoreClusterStatus struct {
 	// +kubebuilder:validation:MaxLength=128
 	Version string `json:"version,omitempty"`
 
-	// Image is what new pods run. A spec that names neither version nor image keeps it.
+	// Image is what new pods run.
 	//
 	// +optional
 	Image string `json:"image,omitempty"`
+
+	// DefaultImage is what members run while the spec names neither version nor
+	// image. It is the operator's default at the time that the cluster began, and
+	// follows a version once every member runs it.
+	//
+	// +optional
+	DefaultImage string `json:"defaultImage,omitempty"`
 
 	// +optional
 	// +listType=map

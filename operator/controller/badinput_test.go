@@ -36,6 +36,29 @@ var _ = Describe("Bad input", func() {
 		Expect(f.ids()).To(Equal(ids))
 		Expect(condition(f.cluster().Status.Conditions, v1alpha1.ConditionStalled)).To(BeNil())
 	})
+
+	It("of an image is left behind when it is taken away", func(ctx SpecContext) {
+		f := newFixture(ctx)
+		f.startOperator()
+		f.create(1, func(c *v1alpha1.MetaStoreCluster) { c.Spec.Image = "registry.test/metastore" + missingTag })
+		f.awaitStalled(plan.ReasonPodRefused, "pod x-0 cannot get its image registry.test/metastore"+missingTag)
+		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Image = "" })
+		f.awaitReady()
+		Expect(f.cluster().Status.Image).To(Equal("registry.test/metastore:1"))
+
+		f.scale(3)
+		f.awaitReady()
+		before := f.pods()
+		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Image = "other.test/metastore" + missingTag })
+		f.awaitStalled(plan.ReasonPodRefused, "pod x-2 cannot get its image other.test/metastore"+missingTag)
+		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Image = "" })
+		f.awaitReady()
+		Expect(f.cluster().Status.Image).To(Equal("registry.test/metastore:1"))
+		for name, p := range f.pods() {
+			Expect(p.Spec.Containers[0].Image).To(Equal("registry.test/metastore:1"), name)
+			Expect(p.UID == before[name].UID).To(Equal(name != "x-2"), "only the pod that could not start is made anew: %s", name)
+		}
+	})
 })
 
 // awaitStalled waits until the cluster is stalled for a reason, in these words.

@@ -23,6 +23,7 @@ import (
 func (r *Reconciler) report(ctx context.Context, o *observation, d plan.Decision, actErr error) error {
 	updated := o.cluster.DeepCopy()
 	updated.Status = o.newStatus(d, actErr)
+	updated.Status.DefaultImage = r.keptImage(o)
 	r.tellCertificates(o, updated)
 	o.tellState(&updated.Status)
 	if equality.Semantic.DeepEqual(o.cluster.Status, updated.Status) {
@@ -114,16 +115,30 @@ func (o *observation) clusterID() string {
 // oldestVersion is the lowest version that a member runs; the last known one
 // while nobody answers.
 func (o *observation) oldestVersion(last string) string {
-	var versions []string
+	if versions := o.versions(); len(versions) > 0 {
+		return versions[0]
+	}
+	return last
+}
+
+// newestVersion is the highest version that a member runs; empty while nobody answers.
+func (o *observation) newestVersion() string {
+	if versions := o.versions(); len(versions) > 0 {
+		return versions[len(versions)-1]
+	}
+	return ""
+}
+
+// versions are those that the answering members run, the lowest first.
+func (o *observation) versions() []string {
+	var out []string
 	for _, s := range o.view.Status {
 		if s.Version != "" {
-			versions = append(versions, s.Version)
+			out = append(out, s.Version)
 		}
 	}
-	if len(versions) == 0 {
-		return last
-	}
-	return slices.MinFunc(versions, compareVersions)
+	slices.SortFunc(out, compareVersions)
+	return out
 }
 
 // memberStatuses has a row for each member and each pod, by ordinal.

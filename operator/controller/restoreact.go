@@ -83,11 +83,7 @@ func (r *RestoreReconciler) jobs(o *restoreObservation) resources.RestoreJobs {
 
 // builder builds with the image that members run.
 func (r *RestoreReconciler) builder(o *restoreObservation) resources.Builder {
-	image := r.ServerImage
-	if running := o.cluster.Status.Image; running != "" && o.cluster.Spec.Version == "" {
-		image = running
-	}
-	return resources.For(o.cluster, image, v1alpha1.EffectiveTuning{})
+	return resources.For(o.cluster, imageBase(o.cluster, o.cluster.Status.Image, r.ServerImage), v1alpha1.EffectiveTuning{})
 }
 
 func (r *RestoreReconciler) startJob(ctx context.Context, o *restoreObservation, task restore.Task) error {

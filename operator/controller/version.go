@@ -5,6 +5,9 @@ import (
 	"strconv"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"metastore.io/metastore/api/v1alpha1"
 	"metastore.io/metastore/operator/resources"
 )
 
@@ -21,14 +24,60 @@ func (o *observation) image() string {
 	return o.cluster.Status.Image
 }
 
-// defaultImage completes what the spec says of the image. Where it names no
-// version, that is the image that runs already, so that an operator with another
-// default restarts nobody.
-func (r *Reconciler) defaultImage(o *observation) string {
-	if running := o.image(); running != "" && o.cluster.Spec.Version == "" {
-		return running
+// notedImage is the image that the StatefulSet was given; what it has may be a
+// webhook's.
+func (o *observation) notedImage() string {
+	if o.set != nil {
+		if _, image, ok := strings.Cut(o.set.Annotations[annotationImage], " "); ok {
+			return image
+		}
 	}
-	return r.ServerImage
+	return o.image()
+}
+
+// imageBase completes what the spec says of the image. Where it names neither
+// image nor version, that is the one that the cluster keeps, so that an operator
+// with another default restarts nobody.
+func imageBase(c *v1alpha1.MetaStoreCluster, running, serverImage string) string {
+	switch {
+	case c.Spec.Version != "":
+		return serverImage
+	case c.Spec.Image != "":
+		return cmp.Or(running, serverImage)
+	}
+	return cmp.Or(c.Status.DefaultImage, running, serverImage)
+}
+
+// defaultImage is the imageBase of an observation. The way back from an image
+// that the spec no longer names leads to no older version than members run.
+func (r *Reconciler) defaultImage(o *observation) string {
+	c := o.cluster
+	image := imageBase(c, o.image(), r.ServerImage)
+	if namesNone(&c.Spec) && c.Status.DefaultImage != "" && o.notedImage() != image {
+		return resources.AtLeast(image, o.newestVersion())
+	}
+	return image
+}
+
+// keptImage is what the cluster will run once its spec names neither image nor
+// version: what it ran the last time that the spec named no image, all members
+// of it; before, what it began with.
+func (r *Reconciler) keptImage(o *observation) string {
+	spec := &o.cluster.Spec
+	switch {
+	case namesNone(spec):
+		return r.defaultImage(o)
+	case spec.Image == "" && o.allRun(resources.Image(spec, r.ServerImage)):
+		return resources.Image(spec, r.ServerImage)
+	}
+	return cmp.Or(o.cluster.Status.DefaultImage, r.ServerImage)
+}
+
+func namesNone(s *v1alpha1.MetaStoreClusterSpec) bool { return s.Image == "" && s.Version == "" }
+
+// allRun says that every member is ready with an image.
+func (o *observation) allRun(image string) bool {
+	return o.notedImage() == image && o.upToDate().status == metav1.ConditionTrue && o.allMembersReady().status == metav1.ConditionTrue
 }
 
 // compareVersions orders versions such as 3.7.3 by their numbers; a part that is

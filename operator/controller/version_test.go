@@ -52,13 +52,48 @@ var _ = Describe("A cluster that names no version", func() {
 		}
 		passUntil("registry.test/metastore:1")
 
-		By("naming one, and none again")
+		By("naming one that no member has run, and none again")
 		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Version = "1.4.9" })
 		passUntil("registry.test/metastore:1.4.9")
+		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Version = "" })
+		passUntil("registry.test/metastore:1")
+
+		By("naming one that all members run, and none again")
+		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Version = "1.4.9" })
+		Eventually(func() string {
+			pass()
+			return f.cluster().Status.DefaultImage
+		}).WithTimeout(patience).Should(Equal("registry.test/metastore:1.4.9"))
+		Expect(f.pods()["x-0"].Spec.Containers[0].Image).To(Equal("registry.test/metastore:1.4.9"))
 		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Version = "" })
 		for range 10 {
 			pass()
 			Expect(image()).To(Equal("registry.test/metastore:1.4.9"))
 		}
+	})
+
+	It("goes back from an image to the default one, in the version that its members run", func(ctx SpecContext) {
+		f := newFixture(ctx)
+		r := f.reconciler(kube, kube, f.fake)
+		r.ServerImage = "registry.test/metastore:1.3.0" // its members say that they run 1.4.0
+		passUntil := func(want string) {
+			GinkgoHelper()
+			Eventually(func() string {
+				_, err := r.Reconcile(ctx, request(f))
+				Expect(err).NotTo(HaveOccurred())
+				if f.settled(f.cluster()) != "" {
+					return ""
+				}
+				return f.cluster().Status.Image
+			}).WithTimeout(patience).Should(Equal(want))
+		}
+		f.create(1)
+		passUntil("registry.test/metastore:1.3.0")
+		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Image = "other.test/metastore:1.4.0" })
+		passUntil("other.test/metastore:1.4.0")
+		Expect(f.cluster().Status.DefaultImage).To(Equal("registry.test/metastore:1.3.0"))
+		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Image = "" })
+		passUntil("registry.test/metastore:1.4.0")
+		Expect(f.cluster().Status.DefaultImage).To(Equal("registry.test/metastore:1.4.0"))
 	})
 })

@@ -3,6 +3,8 @@ package resources
 import (
 	"strings"
 
+	"k8s.io/apimachinery/pkg/util/version"
+
 	"metastore.io/metastore/api/v1alpha1"
 )
 
@@ -30,6 +32,24 @@ func Image(spec *v1alpha1.MetaStoreClusterSpec, serverImage string) string {
 		return repository
 	}
 	return repository + ":" + tag
+}
+
+// AtLeast is the image, or that of the running version in its place where the
+// image's tag is an older version. A tag that is no version stays.
+func AtLeast(image, running string) string {
+	repository, tag, _ := split(image)
+	has, err := version.ParseSemantic(tag)
+	if err != nil {
+		return image
+	}
+	is, err := version.ParseSemantic(running)
+	if err != nil || has.AtLeast(is) {
+		return image
+	}
+	if strings.HasPrefix(tag, "v") {
+		running = "v" + running
+	}
+	return repository + ":" + running
 }
 
 // split takes a reference apart; pinned says that it has a digest.

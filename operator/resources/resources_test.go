@@ -197,6 +197,24 @@ func TestImage(t *testing.T) {
 	}
 }
 
+func TestAtLeast(t *testing.T) {
+	digest := "@sha256:" + strings.Repeat("a", 64)
+	for _, tc := range []struct{ image, running, want string }{
+		{"r:5000/m:0.1.0", "0.1.0", "r:5000/m:0.1.0"},
+		{"r:5000/m:0.1.0", "0.2.1", "r:5000/m:0.2.1"},
+		{"r/m:v0.1.0" + digest, "0.2.0", "r/m:v0.2.0"},
+		{"r/m:0.10.0", "0.9.0", "r/m:0.10.0"},
+		{"r/m:0.2.0-rc.1", "0.2.0", "r/m:0.2.0"},
+		{"r/m:0.1.0", "", "r/m:0.1.0"},
+		{"r/m:latest", "0.2.0", "r/m:latest"},
+		{"r/m" + digest, "0.2.0", "r/m" + digest},
+	} {
+		if got := AtLeast(tc.image, tc.running); got != tc.want {
+			t.Errorf("image %q, running %q: got %q, want %q", tc.image, tc.running, got, tc.want)
+		}
+	}
+}
+
 func TestOrdinal(t *testing.T) {
 	for n := range 12 {
 		if got, ok := Ordinal("a-b", PodName("a-b", n)); !ok || got != n {
