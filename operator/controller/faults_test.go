@@ -54,8 +54,13 @@ func nodeReady(ctx context.Context, status corev1.ConditionStatus) {
 // bind binds the claim of a pod to a local volume of a node.
 func (f *fixture) bind(pod, node string) {
 	GinkgoHelper()
+	f.bindClaim("data-"+pod, node)
+}
+
+func (f *fixture) bindClaim(name, node string) {
+	GinkgoHelper()
 	pv := &corev1.PersistentVolume{
-		ObjectMeta: metav1.ObjectMeta{Name: f.namespace + "-" + pod},
+		ObjectMeta: metav1.ObjectMeta{Name: f.namespace + "-" + name},
 		Spec: corev1.PersistentVolumeSpec{
 			AccessModes:            []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 			Capacity:               corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")},
@@ -66,10 +71,11 @@ func (f *fixture) bind(pod, node string) {
 		},
 	}
 	Expect(kube.Create(f.ctx, pv)).To(Succeed())
-	claim := f.claims()["data-"+pod]
+	claim := &corev1.PersistentVolumeClaim{}
+	Expect(kube.Get(f.ctx, client.ObjectKey{Namespace: f.namespace, Name: name}, claim)).To(Succeed())
 	base := claim.DeepCopy()
 	claim.Spec.VolumeName = pv.Name
-	Expect(kube.Patch(f.ctx, &claim, client.MergeFrom(base))).To(Succeed())
+	Expect(kube.Patch(f.ctx, claim, client.MergeFrom(base))).To(Succeed())
 }
 
 // unready tells of a pod what the kubelet or the node's controller would.

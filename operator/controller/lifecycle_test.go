@@ -245,7 +245,7 @@ var _ = Describe("A cluster", func() {
 			g.Expect(client.IgnoreNotFound(kube.Status().Patch(ctx, &p, client.MergeFrom(base)))).To(Succeed())
 			g.Expect(f.pods()["x-0"].UID).NotTo(Equal(old.UID))
 		}).WithTimeout(patience).Should(Succeed())
-		Expect(kube.Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName}})).To(Succeed())
+		Expect(kube.Create(ctx, newNode())).To(Succeed())
 		f.awaitReady()
 	})
 })

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,15 +18,8 @@ import (
 // volumes or nodes may not be read (an operator of one namespace), nothing is
 // known. It is asked for members alone that do not serve.
 func (r *Reconciler) boundToLostNode(ctx context.Context, c *corev1.PersistentVolumeClaim) (bool, error) {
-	if c.Spec.VolumeName == "" {
-		return false, nil
-	}
-	pv := &corev1.PersistentVolume{}
-	err := r.Live.Get(ctx, client.ObjectKey{Name: c.Spec.VolumeName}, pv)
-	if unreadable(err) {
-		return false, nil
-	}
-	if err != nil {
+	pv, err := volumeOf(ctx, r.Live, c)
+	if pv == nil || err != nil {
 		return false, err
 	}
 	hosts := hostsOf(pv)
@@ -36,13 +30,37 @@ func (r *Reconciler) boundToLostNode(ctx context.Context, c *corev1.PersistentVo
 	if err != nil {
 		return false, nil // no node can have such a label; somebody else's business
 	}
-	nodes := &metav1.PartialObjectMetadataList{}
-	nodes.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NodeList"))
-	err = r.Live.List(ctx, nodes, client.MatchingLabelsSelector{Selector: labels.NewSelector().Add(*within)})
-	if unreadable(err) {
-		return false, nil
+	nodes, known, err := nodesOf(ctx, r.Live, labels.NewSelector().Add(*within))
+	return known && len(nodes) == 0, err
+}
+
+// volumeOf is what a claim is bound to; nil where that is nothing, or may not be read.
+func volumeOf(ctx context.Context, live client.Reader, claim *corev1.PersistentVolumeClaim) (*corev1.PersistentVolume, error) {
+	if claim.Spec.VolumeName == "" {
+		return nil, nil
 	}
-	return err == nil && len(nodes.Items) == 0, err
+	pv := &corev1.PersistentVolume{}
+	switch err := live.Get(ctx, client.ObjectKey{Name: claim.Spec.VolumeName}, pv); {
+	case unreadable(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("get the volume of %s: %w", claim.Name, err)
+	}
+	return pv, nil
+}
+
+// nodesOf are the names and labels of the nodes that a selector takes; known is
+// false where nodes may not be read.
+func nodesOf(ctx context.Context, live client.Reader, which labels.Selector) (nodes []metav1.PartialObjectMetadata, known bool, err error) {
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NodeList"))
+	switch err := live.List(ctx, list, client.MatchingLabelsSelector{Selector: which}); {
+	case unreadable(err):
+		return nil, false, nil
+	case err != nil:
+		return nil, false, fmt.Errorf("list nodes: %w", err)
+	}
+	return list.Items, true, nil
 }
 
 func unreadable(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsForbidden(err) }

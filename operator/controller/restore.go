@@ -22,6 +22,8 @@ import (
 // +kubebuilder:rbac:groups=metastore.io,resources=metastorebackups,verbs=get;create
 // +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;create;delete
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=persistentvolumes,verbs=get
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=list
 
 // RestoreReconciler reconciles MetaStoreRestores. What members do meanwhile is the
 // Reconciler's to say; the two speak through the mark at the seed's claim. All

@@ -207,6 +207,32 @@ var _ = Describe("A restore", func() {
 		f.awaitRestore(v1alpha1.ConditionComplete)
 	})
 
+	It("reads no volume that the first member's node does not reach, and stops nobody for it", func(ctx SpecContext) {
+		f.ctx = ctx
+		f.startOperator()
+		f.create(1)
+		f.awaitReady()
+		pods := f.pods()
+		f.volumeOf("backups")
+		f.volumeOf("copy")
+		f.bind("x-0", nodeName)
+		f.bindClaim("backups", "node-2")
+		f.bindClaim("copy", nodeName)
+		f.restore(v1alpha1.RestoreInPlace)
+		Expect(f.awaitRestoreStalled("VolumesApart")).To(Equal("no node reaches both the volume of claim backups, which is read, and that of claim data-x-0, which is filled; " +
+			"copy what is to be restored to a volume that the first member's node reaches, or into a bucket"))
+		Expect(f.jobs()).To(BeEmpty())
+		Expect(f.pods()["x-0"].UID).To(Equal(pods["x-0"].UID))
+		Expect(kube.Delete(ctx, f.restored())).To(Succeed())
+		f.awaitNoRestore()
+
+		f.restore(v1alpha1.RestoreInPlace, func(s *v1alpha1.MetaStoreRestoreSpec) {
+			s.Source.Artifact.Destination.PVC.ClaimName = "copy"
+		})
+		f.awaitRestore(v1alpha1.ConditionComplete)
+		f.awaitReady()
+	})
+
 	It("takes a MetaStoreBackup once it is Complete, with its key", func(ctx SpecContext) {
 		f.ctx = ctx
 		f.startOperator()

@@ -74,6 +74,9 @@ func (r *RestoreReconciler) missing(ctx context.Context, o *restoreObservation) 
 			o.world.Missing = &restore.Failure{Reason: "ClaimMissing", Message: fmt.Sprintf("the PersistentVolumeClaim %s does not exist", p.ClaimName)}
 			return nil
 		}
+		if err := r.apart(ctx, o, claim); err != nil || o.world.Missing != nil {
+			return err
+		}
 	}
 	var needs []secretKeys
 	if s := o.source.Destination.ObjectStore; s != nil {

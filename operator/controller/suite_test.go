@@ -132,11 +132,15 @@ func freePort() int {
 // makeWorld makes what every spec needs: a node, a class that can grow and one
 // that cannot.
 func makeWorld(ctx context.Context) {
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName}}
-	Expect(kube.Create(ctx, node)).To(Succeed())
+	Expect(kube.Create(ctx, newNode())).To(Succeed())
 	for name, grows := range map[string]bool{"grows": true, "fixed": false} {
 		Expect(kube.Create(ctx, &storagev1.StorageClass{
 			ObjectMeta: metav1.ObjectMeta{Name: name}, Provisioner: "test.metastore.io/none", AllowVolumeExpansion: &grows,
 		})).To(Succeed())
 	}
+}
+
+// newNode is the one node.
+func newNode() *corev1.Node {
+	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName, Labels: map[string]string{corev1.LabelHostname: nodeName}}}
 }

@@ -53,7 +53,7 @@ func (r *Reconciler) makeWorld(ctx context.Context, o *observation) error {
 		f.OtherClass = o.otherClass(claim.Spec.StorageClassName)
 		if !w.Pods[ordinal].Ready {
 			if f.NodeGone, err = r.boundToLostNode(ctx, claim); err != nil {
-				return fmt.Errorf("get the volume of %s: %w", claim.Name, err)
+				return err
 			}
 		}
 		f.Owned = owned(claim, c)
