@@ -303,6 +303,42 @@ var _ = Describe("A restore", func() {
 		Expect(f.cluster().Status.ClusterID).To(Equal(id))
 	})
 
+	Context("of a backup from before root's password was changed", func() {
+		BeforeEach(func(ctx SpecContext) {
+			f.ctx = ctx
+			f.writePassword("present")
+			f.reads(artifact{password: "past"})
+		})
+
+		It("serves once the Secret has that password, which may be changed then", func(ctx SpecContext) {
+			f.ctx = ctx
+			f.startOperator()
+			f.create(1, withAuth)
+			f.expectUsers("present")
+			f.restore(v1alpha1.RestoreInPlace)
+			Eventually(func() string { return f.condition(v1alpha1.ConditionAuthReady) }).WithTimeout(patience).Should(HavePrefix("False CredentialsRefused"))
+			f.writePassword("past")
+			Expect(f.awaitRestore(v1alpha1.ConditionComplete).Reason).To(Equal("Restored"))
+			f.expectUsers("past")
+			f.writePassword("present")
+			f.expectUsers("present")
+		})
+
+		It("is undone when nobody brings that password, and says what to do", func(ctx SpecContext) {
+			f.ctx, f.serveTimeout = ctx, 3*time.Second
+			f.startOperator()
+			f.create(1, withAuth)
+			f.expectUsers("present")
+			id := f.cluster().Status.ClusterID
+			f.restore(v1alpha1.RestoreInPlace)
+			failed := f.awaitRestore(v1alpha1.ConditionFailed)
+			Expect(failed.Reason).To(Equal("PasswordUnknown"))
+			Expect(failed.Message).To(And(ContainSubstring("write that one into the Secret of spec.auth.rootCredentialsSecretRef"), HaveSuffix("starts again from what it had")))
+			f.expectUsers("present")
+			Expect(f.cluster().Status.ClusterID).To(Equal(id))
+		})
+	})
+
 	It("is undone when it is deleted in the midst of it", func(ctx SpecContext) {
 		f.ctx = ctx
 		f.startOperator()

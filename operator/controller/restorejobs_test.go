@@ -20,6 +20,8 @@ type artifact struct {
 	hang string
 	// broken says that what is restored does not start.
 	broken bool
+	// password is that of root in the artifact, where it has users.
+	password string
 	// encryption is what the artifact says of itself.
 	encryption string
 }
@@ -67,6 +69,7 @@ func (f *fixture) do(verb string, args []string, a artifact, word map[string]any
 		if a.broken {
 			f.fake.Wipe(volume)
 		}
+		f.fake.SetUsers(a.password != "", a.password)
 		word["revision"] = artifactRevision + bump
 	case "undo":
 		f.fake.Undo(volume)

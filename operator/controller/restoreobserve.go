@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metastore.io/metastore/api/v1alpha1"
+	"metastore.io/metastore/operator/plan"
 	"metastore.io/metastore/operator/resources"
 	"metastore.io/metastore/operator/restore"
 )
@@ -78,6 +79,9 @@ func (r *RestoreReconciler) observeCluster(ctx context.Context, o *restoreObserv
 	}
 	if ready := condition(c.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
 		f.Message = ready.Message
+	}
+	if users := condition(c.Status.Conditions, v1alpha1.ConditionAuthReady); users != nil {
+		f.Locked = users.Reason == plan.ReasonRefused
 	}
 	o.world.Cluster = f
 	if o.restore.Spec.Mode != v1alpha1.RestoreForceNewCluster {

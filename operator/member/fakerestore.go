@@ -7,6 +7,7 @@ type before struct {
 	members   map[ID]*Member
 	disk      ID
 	token     string
+	users     fakeUsers
 }
 
 // Restore is what a restore does to a volume: it holds the only member of a new
@@ -19,7 +20,7 @@ func (f *Fake) Restore(volume, pod, peerURL, token string, revision uint64) {
 		f.note("restore %s under %d running members", pod, len(f.running))
 	}
 	if f.before[volume] == nil {
-		f.before[volume] = &before{f.clusterID, f.committed, f.members, f.disks[volume], f.tokens[volume]}
+		f.before[volume] = &before{f.clusterID, f.committed, f.members, f.disks[volume], f.tokens[volume], f.users}
 		f.note("restore %s", pod)
 	}
 	f.clusterID++
@@ -40,6 +41,7 @@ func (f *Fake) Undo(volume string) {
 	delete(f.before, volume)
 	f.clusterID, f.committed, f.members = b.clusterID, b.committed, b.members
 	f.disks[volume], f.tokens[volume] = b.disk, b.token
+	f.users.enabled, f.users.password = b.users.enabled, b.users.password
 	f.note("undo %s", f.members[b.disk].Name)
 }
 

@@ -157,7 +157,12 @@ func (w *World) fill() Decision {
 // awaitServing gives the restored member its time.
 func (w *World) awaitServing() Decision {
 	deadline := w.Mark.PhaseAt.Add(w.Limits.ServeTimeout)
-	if !w.Now.Before(deadline) {
+	switch late := !w.Now.Before(deadline); {
+	case late && w.Cluster.Locked:
+		return w.turnBack(v1alpha1.RestoreStepStart, Failure{"PasswordUnknown", fmt.Sprintf(
+			"the restored member has let nobody in within %s: its users and passwords are those of the backup, and the operator has no password that root had then; "+
+				"write that one into the Secret of spec.auth.rootCredentialsSecretRef, make the restore again, and change the password afterwards", w.Limits.ServeTimeout)})
+	case late:
 		return w.turnBack(v1alpha1.RestoreStepStart, Failure{"NotServing", fmt.Sprintf("the restored member has not served within %s: %s", w.Limits.ServeTimeout, w.Cluster.Message)})
 	}
 	d := act(Nothing, v1alpha1.RestoreStepStart, "MemberStarting", "the first member starts: %s", w.Cluster.Message)

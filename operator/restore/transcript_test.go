@@ -64,7 +64,7 @@ var epoch = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 //
 //	mode InPlace [bump=10] [backup] | deleting | free | finished | at STEP since=10s
 //	cluster [begins-with=r] [begun] [paused] [hibernated] [deleting] [available] [revision=9]
-//	        [confirmed] [recovering] [recovered]
+//	        [confirmed] [recovering] [recovered] [locked]
 //	backup complete|failed|running | missing REASON | other NAME | claim [ending]
 //	mark phase=Stopped [since=10s] [above=9] [undo=REASON]
 //	job verify|fill|undo|finish running|hindered|ending|failed=REASON|revision=10
@@ -104,7 +104,7 @@ func into(w *World, words []string, values map[string]string) error {
 		w.Cluster = &Cluster{
 			BootstrapRestore: values["begins-with"], Begun: has("begun"), Paused: has("paused"), Hibernated: has("hibernated"),
 			Deleting: has("deleting"), Available: has("available"), Message: "how it is", Revision: number(values["revision"]),
-			Confirmed: has("confirmed"), Recovering: has("recovering"), Recovered: has("recovered"),
+			Confirmed: has("confirmed"), Recovering: has("recovering"), Recovered: has("recovered"), Locked: has("locked"),
 		}
 	case "backup":
 		w.Backup = &Backup{Complete: has("complete")}

@@ -83,6 +83,8 @@ type Cluster struct {
 	// Available says that a quorum serves; Message is what it says of itself.
 	Available bool
 	Message   string
+	// Locked says that its members accept no password of root that the operator has.
+	Locked bool
 	// Revision is the newest that its members have told.
 	Revision int64
 	// Confirmed says that it may begin anew from a survivor, Recovering that it does,
