@@ -2,12 +2,15 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -62,7 +65,80 @@ var _ = Describe("a change of the spec", Ordered, func() {
 		Expect(c.memberIDs(ctx)).To(Equal(ids))
 		k.expectNoFailure("an image that cannot be had")
 	}, NodeTimeout(readyTimeout))
+
+	It("to another storage class moves the members one at a time, and nobody sees it", func(ctx context.Context) {
+		class := env.anotherClass(ctx)
+		before := c.memberIDs(ctx)
+		kept := putKeys(ctx, c.serviceClient(ctx), "kept/")
+		c.edit(ctx, func(object *v1alpha1.MetaStoreCluster) { object.Spec.Storage.StorageClassName = &class })
+		c.untilMoved(ctx, replicas)
+		c.untilReplaced(ctx, before, 0, 1, 2)
+		for ordinal := range replicas {
+			var claim corev1.PersistentVolumeClaim
+			Expect(env.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "data-" + c.podName(ordinal)}, &claim)).To(Succeed())
+			Expect(claim.Spec.StorageClassName).To(HaveValue(Equal(class)), "the claim of member %d", ordinal)
+		}
+		k.expectNoFailure("another storage class")
+		k.expectAllWatched(ctx)
+		k.end()
+		got, _ := keysOf(ctx, c.serviceClient(ctx), "kept/")
+		Expect(got).To(Equal(kept))
+		c.expectSameData(ctx, replicas)
+	}, NodeTimeout(3*readyTimeout))
 })
+
+// anotherClass is the default storage class once more, under another name.
+func (e *environment) anotherClass(ctx context.Context) string {
+	GinkgoHelper()
+	var classes storagev1.StorageClassList
+	Expect(e.client.List(ctx, &classes)).To(Succeed())
+	for i := range classes.Items {
+		class := &classes.Items[i]
+		if class.Annotations["storageclass.kubernetes.io/is-default-class"] != "true" {
+			continue
+		}
+		class.ObjectMeta = metav1.ObjectMeta{GenerateName: "e2e-"}
+		Expect(e.client.Create(ctx, class)).To(Succeed())
+		DeferCleanup(func(ctx context.Context) { Expect(e.client.Delete(ctx, class)).To(Succeed()) })
+		return class.Name
+	}
+	Fail("no storage class is the default")
+	return ""
+}
+
+// untilMoved waits until the cluster lists none but members of other identities.
+// Whenever it is asked meanwhile, at most one voter is missing.
+func (c *cluster) untilMoved(ctx context.Context, replicas int) {
+	GinkgoHelper()
+	etcd := c.serviceClient(ctx)
+	list, err := etcd.MemberList(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	old := map[uint64]bool{}
+	for _, m := range list.Members {
+		old[m.ID] = true
+	}
+	Expect(old).To(HaveLen(replicas))
+	Eventually(func(g Gomega, ctx context.Context) {
+		asked, cancel := context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+		list, err := etcd.MemberList(asked)
+		g.Expect(err).NotTo(HaveOccurred())
+		voters, moved := 0, 0
+		for _, m := range list.Members {
+			if m.IsLearner {
+				continue
+			}
+			voters++
+			if !old[m.ID] {
+				moved++
+			}
+		}
+		if voters < replicas-1 || len(list.Members) > replicas {
+			StopTrying(fmt.Sprintf("%d members are moved at a time: %v", 1+replicas-voters, list.Members)).Now()
+		}
+		g.Expect(moved).To(Equal(replicas))
+	}).WithContext(ctx).WithTimeout(2 * readyTimeout).Should(Succeed())
+}
 
 // edit changes the spec as `kubectl edit` does.
 func (c *cluster) edit(ctx context.Context, change func(*v1alpha1.MetaStoreCluster)) {
