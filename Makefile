@@ -65,7 +65,7 @@ test: packages kube-assets $(S3_SERVER) $(KUBECONFORM) ## unit, contract and mul
 TEST_FLAGS ?= -timeout 20m
 
 .PHONY: e2e
-e2e: image ## the ginkgo suite on real Kubernetes; E2E_FOCUS= picks specs by their text
+e2e: image $(S3_SERVER) ## the ginkgo suite on real Kubernetes; E2E_FOCUS= picks specs by their text
 	@hack/kubernetes/binaries.sh helm
 	@$(STAGE) 'e2e: compile' go test -c -tags $(GO_TAGS) -o bin/e2e.test ./e2e
 	@hack/with-cluster.sh hack/e2e.sh

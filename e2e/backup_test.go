@@ -152,6 +152,10 @@ var _ = Describe("backups", Ordered, func() {
 		c.untilFailed(ctx, "no-store", "Unreachable")
 	}, NodeTimeout(readyTimeout))
 
+	It("fail with the reason where there is no room or nothing may be written, and harm nothing", func(ctx context.Context) {
+		c.expectBadDestinations(ctx)
+	}, NodeTimeout(readyTimeout))
+
 	It("come before the end of a cluster, whose volumes go with it", func(ctx context.Context) {
 		w.checkAll(ctx, etcd)
 		c.edit(ctx, func(object *v1alpha1.MetaStoreCluster) {
@@ -174,6 +178,11 @@ var _ = Describe("backups", Ordered, func() {
 		Expect(env.client.List(ctx, list, client.InNamespace(namespace), client.HasLabels{v1alpha1.LabelPurpose})).To(Succeed())
 		Expect(list.Items).To(HaveLen(1))
 		Expect(meta.IsStatusConditionTrue(list.Items[0].Status.Conditions, v1alpha1.ConditionComplete)).To(BeTrue())
+
+		By("deleting the volume with the backups, which nothing holds any more")
+		claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "backups"}}
+		Expect(env.client.Delete(ctx, claim)).To(Succeed())
+		env.untilGone(ctx, claim)
 	}, NodeTimeout(2*readyTimeout))
 })
 

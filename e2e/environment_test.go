@@ -12,6 +12,7 @@ import (
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
@@ -24,10 +25,11 @@ import (
 )
 
 // environment is the Kubernetes that the suite runs against. It is read from
-// KUBECONFIG, KUBECTL, HELM, SERVER_IMAGE, OPERATOR_IMAGE, REACH (direct: addresses
+// KUBECONFIG, KUBECTL, SERVER_IMAGE, OPERATOR_IMAGE, REACH (direct: addresses
 // of pods and services can be dialled; forward: only through the API server),
 // NODE_SH (takes start|stop NODE and exec NODE COMMAND; empty where nodes are not
-// ours) and E2E_LOGS (a folder for what failed specs leave).
+// ours) and E2E_LOGS (a folder for what failed specs leave). HELM, ETCDCTL and
+// S3_SERVER are programs that some specs run.
 type environment struct {
 	config    *rest.Config
 	client    client.Client
@@ -168,4 +170,20 @@ func (e *environment) nodeReady(ctx context.Context, name string) (bool, error) 
 		}
 	}
 	return false, nil
+}
+
+// onNode runs a shell command on a node and returns what it prints.
+func (e *environment) onNode(ctx context.Context, node, command string) string {
+	GinkgoHelper()
+	out, err := exec.CommandContext(ctx, e.nodeScript, "exec", node, "sh", "-euc", command).CombinedOutput()
+	Expect(err).NotTo(HaveOccurred(), "on %s: %s: %s", node, command, out)
+	return strings.TrimSpace(string(out))
+}
+
+// untilGone waits until an object does not exist any more.
+func (e *environment) untilGone(ctx context.Context, object client.Object) {
+	GinkgoHelper()
+	Eventually(func(ctx context.Context) bool {
+		return apierrors.IsNotFound(e.client.Get(ctx, client.ObjectKeyFromObject(object), object))
+	}).WithContext(ctx).WithTimeout(readyTimeout).Should(BeTrue(), "%T %s is still there", object, object.GetName())
 }

@@ -4,17 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"os/exec"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"metastore.io/metastore/api/v1alpha1"
 )
@@ -98,19 +95,6 @@ const damage = `for f in log/*.log; do dd if=/dev/zero of="$f" bs=512 seek=1 cou
 // disk, or a wrong person, would.
 func (c *cluster) harm(ctx context.Context, ordinal int, command string) {
 	GinkgoHelper()
-	var claim corev1.PersistentVolumeClaim
-	Expect(c.env.client.Get(ctx, client.ObjectKey{Namespace: c.key.Namespace, Name: "data-" + c.podName(ordinal)}, &claim)).To(Succeed())
-	var volume corev1.PersistentVolume
-	Expect(c.env.client.Get(ctx, client.ObjectKey{Name: claim.Spec.VolumeName}, &volume)).To(Succeed())
-	var path string
-	switch {
-	case volume.Spec.HostPath != nil:
-		path = volume.Spec.HostPath.Path
-	case volume.Spec.Local != nil:
-		path = volume.Spec.Local.Path
-	}
-	Expect(path).NotTo(BeEmpty(), "volume %s is not a folder of its node", volume.Name)
-	node := c.pod(ctx, ordinal).Spec.NodeName
-	out, err := exec.CommandContext(ctx, c.env.nodeScript, "exec", node, "sh", "-euc", "cd "+path+"/data; "+command).CombinedOutput()
-	Expect(err).NotTo(HaveOccurred(), "on %s: %s: %s", node, command, out)
+	folder := c.env.folderOf(ctx, c.key.Namespace, "data-"+c.podName(ordinal))
+	c.env.onNode(ctx, c.pod(ctx, ordinal).Spec.NodeName, "cd "+folder+"/data; "+command)
 }

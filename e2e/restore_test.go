@@ -33,7 +33,7 @@ const (
 var _ = Describe("Restores", Ordered, func() {
 	var (
 		namespace, node string
-		old             *cluster
+		old, fresh      *cluster
 		backedUp        map[string]string
 	)
 	pinned := func(object *v1alpha1.MetaStoreCluster) {
@@ -49,7 +49,7 @@ var _ = Describe("Restores", Ordered, func() {
 
 	BeforeAll(func(ctx context.Context) {
 		namespace, node = env.namespace(ctx), env.someNode(ctx)
-		old = createCluster(ctx, namespace, "old", v1alpha1.EngineRocksDB, 3, pinned)
+		old = createCluster(ctx, namespace, "old", v1alpha1.EngineRocksDB, 3, pinned, lossy)
 		old.untilReady(ctx)
 		etcd := old.serviceClient(ctx)
 		backedUp = putKeys(ctx, etcd, "kept/")
@@ -67,9 +67,10 @@ var _ = Describe("Restores", Ordered, func() {
 			g.Expect(meta.IsStatusConditionTrue(b.Status.Conditions, v1alpha1.ConditionComplete)).To(BeTrue(), "%+v", b.Status.Conditions)
 		}).WithContext(ctx).WithTimeout(readyTimeout).Should(Succeed())
 	}, NodeTimeout(2*readyTimeout))
+	JustAfterEach(func(ctx context.Context) { env.collectOnFailure(ctx, namespace) })
 
 	It("begin a new cluster with the keys of a backup, ahead of its revision", func(ctx context.Context) {
-		fresh := createCluster(ctx, namespace, "fresh", v1alpha1.EngineMemory, 1, pinned, begins("into-fresh"))
+		fresh = createCluster(ctx, namespace, "fresh", v1alpha1.EngineMemory, 1, pinned, begins("into-fresh"))
 		old.restore(ctx, "into-fresh", v1alpha1.MetaStoreRestoreSpec{Mode: v1alpha1.RestoreNewCluster, ClusterName: "fresh", Source: backup})
 		fresh.untilReady(ctx)
 		r := old.untilRestored(ctx, "into-fresh", v1alpha1.ConditionComplete)
@@ -77,6 +78,16 @@ var _ = Describe("Restores", Ordered, func() {
 		Expect(got).To(Equal(backedUp))
 		Expect(revision).To(Equal(r.Status.Manifest.Revision + restoreBump))
 	}, NodeTimeout(readyTimeout))
+
+	It("have a backup to go back to before another image comes", func(ctx context.Context) {
+		fresh.expectUpdateBackup(ctx, destination)
+		got, _ := keysOf(ctx, fresh.serviceClient(ctx), "")
+		Expect(got).To(Equal(backedUp))
+	}, NodeTimeout(readyTimeout))
+
+	It("begin a new cluster from a bucket, encrypted on its way", func(ctx context.Context) {
+		old.expectBucket(ctx)
+	}, NodeTimeout(2*readyTimeout))
 
 	It("give a cluster back what it had, and nobody who watches sees time go backwards", func(ctx context.Context) {
 		etcd := old.serviceClient(ctx)
@@ -97,6 +108,14 @@ var _ = Describe("Restores", Ordered, func() {
 		f.expectKeys(ctx, restoredKeys+1)
 		f.expectNeverBack()
 		old.expectSameData(ctx, 3)
+	}, NodeTimeout(2*readyTimeout))
+
+	It("turn back when the restored cluster does not serve", func(ctx context.Context) {
+		old.expectUndone(ctx, node, backup)
+	}, NodeTimeout(2*readyTimeout))
+
+	It("begin a cluster anew from the member that is left", func(ctx context.Context) {
+		old.expectForced(ctx)
 	}, NodeTimeout(2*readyTimeout))
 
 	It("migrate a real etcd by its snapshot", func(ctx context.Context) {
@@ -123,8 +142,7 @@ var _ = Describe("Restores", Ordered, func() {
 	It("refuse an artifact that was tampered with, and leave the cluster alone", func(ctx context.Context) {
 		env.needsNodes()
 		artifact := env.folderOf(ctx, namespace, backups) + "/" + namespace + "/old/first/snapshot.db.zst"
-		out, err := exec.CommandContext(ctx, env.nodeScript, "exec", node, "sh", "-euc", "printf x | dd of="+artifact+" bs=1 seek=100 conv=notrunc status=none").CombinedOutput()
-		Expect(err).NotTo(HaveOccurred(), "%s", out)
+		env.onNode(ctx, node, "printf x | dd of="+artifact+" bs=1 seek=100 conv=notrunc status=none")
 		pods := old.uids(ctx)
 		old.restore(ctx, "tampered", v1alpha1.MetaStoreRestoreSpec{
 			Mode: v1alpha1.RestoreInPlace, ClusterName: "old", ConfirmClusterName: "old", Source: backup,
@@ -218,7 +236,7 @@ func keysOf(ctx context.Context, etcd *clientv3.Client, prefix string) (keys map
 func snapshotOfEtcd(ctx context.Context) (file string, keys map[string]string) {
 	GinkgoHelper()
 	dir, etcdctl := GinkgoT().TempDir(), mustGetenv("ETCDCTL")
-	client, peer := "http://"+freeAddress(), "http://"+freeAddress()
+	client, peer := "http://"+freeAddress("127.0.0.1"), "http://"+freeAddress("127.0.0.1")
 	server := exec.Command(filepath.Join(filepath.Dir(etcdctl), "etcd"), "--data-dir", filepath.Join(dir, "data"), "--name", "default", "--log-level", "error",
 		"--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
 		"--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer)
@@ -237,9 +255,9 @@ func snapshotOfEtcd(ctx context.Context) (file string, keys map[string]string) {
 	return file, keys
 }
 
-func freeAddress() string {
+func freeAddress(host string) string {
 	GinkgoHelper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	Expect(err).NotTo(HaveOccurred())
 	defer l.Close()
 	return l.Addr().String()

@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../e2e"
 
-export HELM=${METASTORE_CACHE:-${HOME:-/root}/.cache/metastore}/kubernetes/bin/helm
+cache=${METASTORE_CACHE:-${HOME:-/root}/.cache/metastore}
+export HELM=$cache/kubernetes/bin/helm S3_SERVER=$cache/tools/versitygw
 export METASTORE_E2E=1 E2E_LOGS=${E2E_LOGS:-$PWD/../dist/e2e-logs}
 rm -rf "$E2E_LOGS"
 plain=()
