@@ -60,6 +60,9 @@ func (k *kubelet) runJob(ctx context.Context, pod *corev1.Pod) error {
 	case missing != "":
 		pod.Status.Phase = corev1.PodPending
 		status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CreateContainerConfigError", Message: fmt.Sprintf("secret %q not found", missing)}
+	case strings.HasSuffix(pod.Spec.Containers[0].Image, missingTag):
+		pod.Status.Phase = corev1.PodPending
+		status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: "no such image"}
 	case run == nil:
 		status.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.Now()}
 	default:

@@ -355,6 +355,22 @@ var _ = Describe("A restore", func() {
 		Expect(f.ids()).To(Equal(ids))
 	})
 
+	It("takes up another image when that of its Job cannot be had", func(ctx SpecContext) {
+		f.ctx = ctx
+		f.startOperator()
+		f.create(1, beginsWith("r"), func(c *v1alpha1.MetaStoreCluster) { c.Spec.Image = "registry.test/metastore" + missingTag })
+		f.restore(v1alpha1.RestoreNewCluster)
+		Eventually(func() string {
+			if c := condition(f.restored().Status.Conditions, v1alpha1.ConditionReady); c != nil {
+				return c.Message
+			}
+			return ""
+		}).WithTimeout(patience).Should(ContainSubstring("no such image"))
+		f.edit(func(c *v1alpha1.MetaStoreCluster) { c.Spec.Image = "registry.test/metastore:there" })
+		f.awaitReady()
+		Expect(f.awaitRestore(v1alpha1.ConditionComplete).Reason).To(Equal("Restored"))
+	})
+
 	It("stands still while its cluster is paused", func(ctx SpecContext) {
 		f.ctx = ctx
 		f.startOperator()

@@ -81,9 +81,13 @@ func (r *RestoreReconciler) jobs(o *restoreObservation) resources.RestoreJobs {
 	return resources.RestoreJobs{Builder: r.builder(o), Restore: o.restore, DeadlineSeconds: int64(r.Limits.JobTimeout.Seconds())}
 }
 
-// builder builds with the image that members run.
 func (r *RestoreReconciler) builder(o *restoreObservation) resources.Builder {
-	return resources.For(o.cluster, imageBase(o.cluster, o.cluster.Status.Image, r.ServerImage), v1alpha1.EffectiveTuning{})
+	return resources.For(o.cluster, r.image(o.cluster), v1alpha1.EffectiveTuning{})
+}
+
+// image is what members run, and Jobs with them.
+func (r *RestoreReconciler) image(c *v1alpha1.MetaStoreCluster) string {
+	return resources.Image(&c.Spec, imageBase(c, c.Status.Image, r.ServerImage))
 }
 
 func (r *RestoreReconciler) startJob(ctx context.Context, o *restoreObservation, task restore.Task) error {
@@ -106,6 +110,8 @@ func (r *RestoreReconciler) startJob(ctx context.Context, o *restoreObservation,
 			return err
 		}
 	}
+	// What is in the Job's template may be a webhook's.
+	job.Annotations = map[string]string{annotationImage: r.image(o.cluster)}
 	return r.Client.Create(ctx, job, client.FieldOwner(resources.FieldManager))
 }
 

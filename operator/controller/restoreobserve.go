@@ -167,6 +167,7 @@ func (r *RestoreReconciler) taskFacts(ctx context.Context, o *restoreObservation
 	}
 	s := job.Status
 	f.Waiting, f.Trouble = ptr.Deref(s.Ready, 0) == 0 && s.Succeeded == 0 && s.Failed == 0, told.Trouble
+	f.Outdated = o.cluster != nil && job.Annotations[annotationImage] != r.image(o.cluster)
 	ended := jobEnd(job)
 	if ended == nil {
 		return f, nil

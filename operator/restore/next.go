@@ -279,6 +279,10 @@ func (w *World) job(t Task, step v1alpha1.RestoreStepName, what string) (Job, *D
 		d := act(StartJob, step, "JobStarts", "%s", what)
 		d.Task = t
 		return j, &d
+	case !j.Done && j.Trouble != "" && j.Outdated && !j.Terminating:
+		d := act(StopJob, step, "ImageChanged", "%s, with another image than its Job has, whose pod does not start", what)
+		d.Task = t
+		return j, &d
 	case !j.Done && j.Trouble != "":
 		d := w.wait(step, w.Limits.StartTimeout, jobHindered, "%s, but %s", what, j.Trouble)
 		return j, &d

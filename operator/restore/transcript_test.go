@@ -128,6 +128,7 @@ func into(w *World, words []string, values map[string]string) error {
 		if has("hindered") {
 			j.Done, j.Waiting, j.Trouble = false, true, "why its pod does not run"
 		}
+		j.Outdated = has("outdated")
 		if has("failed") {
 			j.Failure = &Failure{values["failed"], "why"}
 		}

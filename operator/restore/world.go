@@ -126,6 +126,8 @@ type Job struct {
 	// Waiting says that no pod of it has started, Trouble why; empty where nobody says.
 	Waiting bool
 	Trouble string
+	// Outdated says that it would be made with another image now.
+	Outdated bool
 	// Terminating says that it is being deleted.
 	Terminating bool
 }
