@@ -67,6 +67,10 @@ var _ = Describe("a change of the spec", Ordered, func() {
 	}, NodeTimeout(readyTimeout))
 
 	It("to another storage class moves the members one at a time, and nobody sees it", func(ctx context.Context) {
+		k.end()
+		// Of the Service: a new member is a learner first, which answers nobody who
+		// knows it by its name.
+		k := c.startChecker(ctx, "moved/", 0)
 		class := env.anotherClass(ctx)
 		before := c.memberIDs(ctx)
 		kept := putKeys(ctx, c.serviceClient(ctx), "kept/")
