@@ -106,6 +106,11 @@ overload: packages ## 10,000 connections, 1,000 watches and 20 clients that read
 	  -overload.cgroup=$(CGROUP) -faults.engine=rocksdb
 CGROUP ?=
 
+.PHONY: large
+large: packages ## KEYS keys (10,000,000) in a member with MIB MiB (1024): loaded, compacted, read, scanned, started again; CGROUP= as for overload
+	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/cmd/metastore -run 'TestLarge$$' -v -timeout 0 -count=1 \
+	  -large.keys=$(or $(KEYS),10000000) -overload.mib=$(or $(MIB),1024) -overload.cgroup=$(CGROUP)
+
 .PHONY: etcd-snapshots
 etcd-snapshots: go-is-there ## build older versions of etcd and record snapshots of them as test data
 	@GO_TAGS=$(GO_TAGS) hack/etcd-snapshots.sh $(OLD_ETCD)

@@ -23,7 +23,7 @@ var workloads = []workload{
 	{"range-stream", false, "range --in-flight=4 --connections=4 --range-size=10000 --stream"},
 	{"count", false, "range --in-flight=4 --connections=4 --key-space=100000 --count-only --whole-prefix"},
 	{"count-1m", false, "range --in-flight=4 --connections=4 --key-space=1000000 --count-only --whole-prefix"},
-	{"txn", false, "txn --in-flight=256 --connections=16"},
+	{"txn-64", false, "txn --in-flight=64 --connections=8"},
 	{"txn-mixed", true, "txn-mixed --in-flight=256 --connections=16"},
 	{"delete", false, "delete --in-flight=256 --connections=16 --key-space=100000"},
 	{"watch", true, "watch --in-flight=16 --watchers=100 --streams=10"},
