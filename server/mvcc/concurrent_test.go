@@ -120,7 +120,7 @@ func (c *readerCheck) ok() bool {
 // value and a put without one.
 func (c *readerCheck) historyOK() bool {
 	from := c.s.Rev() - 4
-	_, err := c.s.History(from, from+10, 1<<20, func(rev int64, evs []*mvccpb.Event) error {
+	_, err := c.s.History(from, from+10, 1<<20, true, func(rev int64, evs []*mvccpb.Event) error {
 		if rev <= max(2, from) {
 			return nil
 		}

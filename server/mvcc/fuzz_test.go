@@ -114,7 +114,7 @@ func readAll(t *testing.T, s *Store) (all string, hash uint32) {
 		}
 		all += showRange(r, err)
 	}
-	_, err := s.History(max(s.CompactRev(), 1), s.Rev(), 100, func(rev int64, evs []*mvccpb.Event) error {
+	_, err := s.History(max(s.CompactRev(), 1), s.Rev(), 100, true, func(rev int64, evs []*mvccpb.Event) error {
 		all += showEvents(evs)
 		return nil
 	})

@@ -12,13 +12,14 @@ import (
 // and with its events in order, and returns the revision to go on with: it
 // stops after about maxBytes of rows (but not before one revision is whole),
 // at the newest revision, or when fn returns an error. Events carry PrevKv
-// where the key was there before the revision, as far as it was not compacted.
+// where prevs wants it and the key was there before the revision, as far as it
+// was not compacted.
 // They share memory with each other and must not be changed.
 //
 // from may be the compact revision itself, as in etcd, but not lower:
 // ErrCompacted. The events are read before fn sees the first one, so fn may be
 // slow and holds up nothing.
-func (s *Store) History(from, to int64, maxBytes int, fn func(rev int64, evs []*mvccpb.Event) error) (next int64, err error) {
+func (s *Store) History(from, to int64, maxBytes int, prevs bool, fn func(rev int64, evs []*mvccpb.Event) error) (next int64, err error) {
 	to = min(to, s.Rev())
 	if from < s.CompactRev() {
 		return from, ErrCompacted
@@ -31,7 +32,7 @@ func (s *Store) History(from, to int64, maxBytes int, fn func(rev int64, evs []*
 	if err := s.engine.Scan(engine.Revisions, start, appendMain(nil, s.group, to+1), h.row); err != nil {
 		return from, fmt.Errorf("scan revisions from %d: %w", from, err)
 	}
-	evs, err := h.events()
+	evs, err := h.events(prevs)
 	// A compaction announces itself before it removes anything: what was read
 	// is whole if the revision may still be asked for.
 	if from < s.CompactRev() {
@@ -75,8 +76,8 @@ func (h *history) row(key, row []byte) (bool, error) {
 	return true, nil
 }
 
-// events decodes the rows and finds the previous values.
-func (h *history) events() ([]*mvccpb.Event, error) {
+// events decodes the rows and finds the previous values where they are wanted.
+func (h *history) events(prevs bool) ([]*mvccpb.Event, error) {
 	evs := make([]*mvccpb.Event, len(h.rows))
 	slots := make([]eventSlot, len(h.rows))
 	for i, r := range h.rows {
@@ -91,7 +92,7 @@ func (h *history) events() ([]*mvccpb.Event, error) {
 		}
 		evs[i] = &slot.event
 	}
-	for i := 0; i < len(slots); i += rangeChunk {
+	for i := 0; prevs && i < len(slots); i += rangeChunk {
 		if err := h.store.prevs(slots[i:min(i+rangeChunk, len(slots))]); err != nil {
 			return nil, err
 		}

@@ -325,8 +325,12 @@ func (r *modelRun) compact() {
 func (r *modelRun) history() {
 	from, to := r.rnd.Int64N(r.m.rev+2), r.rnd.Int64N(r.m.rev+3)
 	last := from - 1
-	next, err := r.s.History(from, to, r.rnd.IntN(500), func(rev int64, evs []*mvccpb.Event) error {
+	prevs := r.rnd.IntN(2) == 0
+	next, err := r.s.History(from, to, r.rnd.IntN(500), prevs, func(rev int64, evs []*mvccpb.Event) error {
 		want := r.m.events[rev]
+		if !prevs {
+			want = withoutPrevs(want)
+		}
 		if rev == r.m.compacted {
 			// The values before are compacted, and so may be all but the last
 			// change of a key.

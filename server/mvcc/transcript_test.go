@@ -204,7 +204,7 @@ func (s *scene) history(args []string) (out string) {
 	if len(args) > 2 {
 		bytes = int(s.num(args[2]))
 	}
-	next, err := s.store.History(s.num(args[0]), s.num(args[1]), bytes, func(rev int64, evs []*mvccpb.Event) error {
+	next, err := s.store.History(s.num(args[0]), s.num(args[1]), bytes, true, func(rev int64, evs []*mvccpb.Event) error {
 		out += fmt.Sprintf("rev %d\n%s", rev, showEvents(evs))
 		return nil
 	})

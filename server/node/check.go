@@ -289,7 +289,7 @@ func readPairs(kv *mvcc.Store) (n int64, err error) {
 // readHistory reads all revisions that are not compacted.
 func readHistory(kv *mvcc.Store) (err error) {
 	for from := max(kv.CompactRev(), 1); from <= kv.Rev(); {
-		from, err = kv.History(from, kv.Rev(), checkBytes, func(int64, []*mvccpb.Event) error { return nil })
+		from, err = kv.History(from, kv.Rev(), checkBytes, true, func(int64, []*mvccpb.Event) error { return nil })
 		if err != nil {
 			return err
 		}

@@ -56,7 +56,7 @@ func contentOf(m *state.Machine) (content, error) {
 		c.add("pair %s", text(pair))
 	}
 	for from := max(kv.CompactRev(), 1); from <= kv.Rev(); {
-		from, err = kv.History(from, kv.Rev(), 64<<10, func(rev int64, events []*mvccpb.Event) error {
+		from, err = kv.History(from, kv.Rev(), 64<<10, true, func(rev int64, events []*mvccpb.Event) error {
 			for _, e := range events {
 				c.add("event %d: %s %s, was %s", rev, e.Type, text(e.Kv), text(e.PrevKv))
 			}

@@ -94,7 +94,7 @@ func record(t *testing.T, m *state.Machine, rev int64, removed []uint64) golden 
 	}
 	for from := g.CompactRevision; from <= rev; {
 		var err error
-		from, err = kv.History(from, rev, 64<<10, func(at int64, events []*mvccpb.Event) error {
+		from, err = kv.History(from, rev, 64<<10, true, func(at int64, events []*mvccpb.Event) error {
 			g.Events = append(g.Events, goldenEvents{at, events})
 			return nil
 		})

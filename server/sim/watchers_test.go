@@ -190,9 +190,9 @@ type forgetful struct {
 	w *world
 }
 
-func (f forgetful) History(from, to int64, maxBytes int, fn func(rev int64, evs []*mvccpb.Event) error) (int64, error) {
+func (f forgetful) History(from, to int64, maxBytes int, prevs bool, fn func(rev int64, evs []*mvccpb.Event) error) (int64, error) {
 	dropped := f.w.chance(0.1)
-	return f.Source.History(from, to, maxBytes, func(rev int64, evs []*mvccpb.Event) error {
+	return f.Source.History(from, to, maxBytes, prevs, func(rev int64, evs []*mvccpb.Event) error {
 		if dropped && rev == from {
 			return nil
 		}

@@ -23,8 +23,9 @@ type Source interface {
 	CompactRev() int64
 	// History calls fn for the whole revisions from..to, ascending, stops after
 	// about maxBytes and returns the next revision to ask for. Events have their
-	// previous values, as far as those are not compacted, and may be kept.
-	History(from, to int64, maxBytes int, fn func(rev int64, evs []*mvccpb.Event) error) (next int64, err error)
+	// previous values where prevs asks for them, as far as those are not
+	// compacted, and may be kept.
+	History(from, to int64, maxBytes int, prevs bool, fn func(rev int64, evs []*mvccpb.Event) error) (next int64, err error)
 }
 
 // Options are the limits of a hub; zero values are replaced by the defaults.
@@ -37,7 +38,7 @@ type Options struct {
 	// handed. Default: 256 MiB.
 	OutboxesBytes int64
 	// ReplayBytes bounds the history read, and sent as one response, by one
-	// step of a lagging watcher. Default: 1 MiB. ReplaysBytes is for all streams
+	// step of a lagging watcher. Default: 128 KiB. ReplaysBytes is for all streams
 	// together: the more replay at a time, the smaller are their steps, down to
 	// minReplayBytes. Default: 128 MiB.
 	ReplayBytes  int
@@ -68,7 +69,7 @@ func (o Options) withDefaults() Options {
 		o.OutboxesBytes = 256 << 20
 	}
 	if o.ReplayBytes <= 0 {
-		o.ReplayBytes = 1 << 20
+		o.ReplayBytes = 128 << 10
 	}
 	if o.ReplaysBytes <= 0 {
 		o.ReplaysBytes = 128 << 20

@@ -238,7 +238,7 @@ func (s *Stream) read(src Source, list []*watcher, from, to int64, maxBytes int)
 	for _, w := range list {
 		x.add(w)
 	}
-	next, err := src.History(from, to, maxBytes, func(rev int64, evs []*mvccpb.Event) error {
+	next, err := src.History(from, to, maxBytes, x.prevs > 0, func(rev int64, evs []*mvccpb.Event) error {
 		r := run{full: evs}
 		for i, ev := range evs {
 			x.match(ev.Kv.Key, func(g *group) {

@@ -82,7 +82,7 @@ func (s *store) setCompact(rev int64) {
 	s.compact = rev
 }
 
-func (s *store) History(from, to int64, maxBytes int, fn func(int64, []*mvccpb.Event) error) (int64, error) {
+func (s *store) History(from, to int64, maxBytes int, prevs bool, fn func(int64, []*mvccpb.Event) error) (int64, error) {
 	if s.reads != nil {
 		s.reads <- struct{}{}
 	}
@@ -103,6 +103,9 @@ func (s *store) History(from, to int64, maxBytes int, fn func(int64, []*mvccpb.E
 	for ; from <= to && size < maxBytes; from++ {
 		evs := revs[from-2].Events
 		size += sizeBytes(evs)
+		if !prevs {
+			evs = (&run{full: evs}).seenBy(&watcher{})
+		}
 		if err := fn(from, evs); err != nil {
 			return from, err
 		}
