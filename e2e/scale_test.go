@@ -33,10 +33,16 @@ var _ = Describe("scaling", Ordered, func() {
 
 	for _, replicas := range []int32{3, 5, 3} {
 		It(fmt.Sprintf("goes to %d members while a client writes", replicas), func(ctx context.Context) {
+			before, err := c.get(ctx)
+			Expect(err).NotTo(HaveOccurred())
+			k := c.startChecker(ctx, fmt.Sprintf("%d/", before.Generation), int(before.Spec.Replicas))
 			c.scale(ctx, replicas)
 			c.untilReady(ctx)
 			expectVoters(ctx, c, int(replicas))
 			w.expectProgress(ctx, 20)
+			k.expectNoFailure(fmt.Sprintf("from %d members to %d", before.Spec.Replicas, replicas))
+			k.expectAllWatched(ctx)
+			k.end()
 		}, NodeTimeout(2*readyTimeout))
 		if replicas == 5 {
 			It("loses the data of two members of five and goes on", func(ctx context.Context) {

@@ -29,7 +29,7 @@ func set(w *World) *Decision {
 		return w.waitSinceReported(setup, -1, w.Limits.ObjectTimeout, "SetTerminating",
 			"the StatefulSet is being deleted; it is made anew when it is gone")
 	}
-	if need := w.membersBeyond(); need > w.Set.Replicas && !w.Spec.Hibernated {
+	if need := w.membersBeyond(); need > w.Set.Replicas && !w.Spec.Hibernated && !w.stopped(need-1) {
 		return act(setup, need-1, applySet(need), "SetTooSmall",
 			"the StatefulSet has %d replicas, but member %d exists", w.Set.Replicas, need-1)
 	}

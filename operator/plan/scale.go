@@ -42,7 +42,39 @@ func (w *World) scaleIn(top Member) *Decision {
 			return d
 		}
 	}
+	if d := w.stop(top); d != nil {
+		return d
+	}
 	s := step(Remove, top.Ordinal)
 	s.Member = top.ID
 	return act(scaleIn, top.Ordinal, s, "ReplicasDiffer", "%d members, %d are wanted; the highest leaves", len(w.Members), w.Spec.Replicas)
+}
+
+// stop ends the pod of the highest member before that is removed: as long as it is
+// a member it answers all that it was asked, and one that was removed hears no more
+// of what became of that. Of two members none can be spared, and one that takes no
+// part, or does not end, is removed all the same.
+func (w *World) stop(top Member) *Decision {
+	p, ok := w.Pods[top.Ordinal]
+	switch {
+	case len(w.Members) < 3:
+		return nil
+	case top.Ordinal < w.Set.Replicas && w.unhealthy(top) == "":
+		return act(scaleIn, top.Ordinal, applySet(top.Ordinal), "ReplicasDiffer",
+			"%d members, %d are wanted; the highest stops, and leaves then", len(w.Members), w.Spec.Replicas)
+	case top.Ordinal < w.Set.Replicas || !ok || p.NodeDown:
+		return nil
+	}
+	d := w.waitSinceReported(scaleIn, top.Ordinal, w.Limits.ObjectTimeout, "PodTerminating", "pod %d is being deleted", top.Ordinal)
+	if d.Overdue(w.Now) {
+		return nil
+	}
+	return d
+}
+
+// stopped says that the highest member has no pod any more because it is to leave.
+// It gets one again when it is not, or when another one is unwell meanwhile.
+func (w *World) stopped(ordinal int) bool {
+	_, unwell := w.firstUnhealthy(ordinal)
+	return w.ListKnown && !unwell && ordinal == w.Set.Replicas && len(w.Members) > max(2, w.Spec.Replicas)
 }
