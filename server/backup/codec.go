@@ -81,6 +81,41 @@ func (d *digest) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// copyTo writes what is left to w. A goroutine sums each piece while it is
+// written: decoding, sums and writing are about a third each.
+func (d *digest) copyTo(w io.Writer) error {
+	pieces, summed := make(chan []byte), make(chan struct{})
+	go func() {
+		defer close(summed)
+		for b := range pieces {
+			d.sum.Write(b) // never fails
+			summed <- struct{}{}
+		}
+	}()
+	defer func() {
+		close(pieces)
+		<-summed
+	}()
+	for buffer := make([]byte, copyBytes); ; {
+		n, err := d.r.Read(buffer)
+		if n > 0 {
+			pieces <- buffer[:n]
+			_, failed := w.Write(buffer[:n])
+			<-summed
+			d.bytes += int64(n)
+			if failed != nil {
+				return failed
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 func (d *digest) hex() string { return hex.EncodeToString(d.sum.Sum(nil)) }
 
 // encoded is a stream that a goroutine encodes; Close ends that and waits.
@@ -214,8 +249,7 @@ func decodeAll(stored io.Reader, m *Manifest, keys []age.Identity, w io.Writer) 
 	defer func() { _ = r.Close() }() // ends the decoder only
 	// One byte more than the manifest allows is as bad as all of them.
 	plain := newDigest(io.LimitReader(r, m.SnapshotBytes+1))
-	_, err = io.CopyBuffer(struct{ io.Writer }{w}, plain, make([]byte, copyBytes))
-	return plain, err
+	return plain, plain.copyTo(w)
 }
 
 // targetWriter keeps the writer's error apart from the reader's.

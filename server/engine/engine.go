@@ -63,12 +63,18 @@ type Size struct {
 }
 
 // Engine is one opened engine. The Reader part sees all batches that Apply
-// returned for. All methods may run concurrently, but Apply, Flush and
+// returned for. All methods may run concurrently, but Apply, Load, Flush and
 // Defragment have one caller at a time each, and Close runs alone.
 type Engine interface {
 	Reader
 	// Apply writes a batch atomically. It does not keep the batch's memory.
 	Apply(b *Batch) error
+	// Load fills an engine that holds nothing yet with the rows of one space:
+	// rows gives them to put in ascending order, and put keeps neither key nor
+	// value. They are seen once Load returned, and durable as a batch is. Keys
+	// that do not ascend are an error. After an error the engine may hold some of
+	// the rows and is to be given up.
+	Load(s Space, rows func(put func(key, value []byte) error) error) error
 	// Snapshot freezes a view of all applied batches, without waiting for
 	// writers and without making them wait, in time independent of the data.
 	Snapshot() (Snapshot, error)

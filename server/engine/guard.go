@@ -63,6 +63,10 @@ func (e *guardedEngine) Size() Size            { return e.e.Size() }
 func (e *guardedEngine) Defragment() error     { return e.guard.check(e.e.Defragment()) }
 func (e *guardedEngine) Close() error          { return e.e.Close() }
 
+func (e *guardedEngine) Load(s Space, rows func(put func(key, value []byte) error) error) error {
+	return e.guard.check(e.e.Load(s, rows))
+}
+
 func (e *guardedEngine) Snapshot() (Snapshot, error) {
 	s, err := e.e.Snapshot()
 	if err != nil {

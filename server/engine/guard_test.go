@@ -20,6 +20,9 @@ func (f failing) Close() error                            { return nil }
 func (f failing) Snapshot() (Snapshot, error)             { return f, nil }
 func (f failing) Name() string                            { return "failing" }
 func (f failing) Open(string) (Engine, error)             { return f, nil }
+func (f failing) Load(Space, func(put func(key, value []byte) error) error) error {
+	return f.err
+}
 func (f failing) Scan(Space, []byte, []byte, func(key, value []byte) (bool, error)) error {
 	return f.err
 }
@@ -49,6 +52,7 @@ func TestGuard(t *testing.T) {
 			"get many":    func() error { return e.GetMany(Meta, nil, nil) },
 			"scan":        func() error { return e.Scan(Meta, nil, nil, nil) },
 			"apply":       func() error { return e.Apply(nil) },
+			"load":        func() error { return e.Load(Meta, nil) },
 			"flush":       e.Flush,
 			"defragment":  e.Defragment,
 			"frozen get":  func() error { _, _, err := snap.Get(Meta, nil); return err },

@@ -31,7 +31,7 @@ func openAny(t *testing.T, path string, check HashCheck) (taken bool) {
 		t.Fatal(err)
 	}
 	defer func() { _ = e.Close() }()
-	if err := f.CopyTo(t.Context(), e, testGroup, 3); err != nil {
+	if _, err := f.CopyTo(t.Context(), e, testGroup, 3); err != nil {
 		return true
 	}
 	_, _ = state.Open(state.Options{Engine: e, Group: testGroup}) // or it says why not

@@ -45,21 +45,24 @@ func (f *File) Inspect(bump uint64) (c Contents, err error) {
 // accepted. Members and the place in the log are not copied: they are those of
 // another cluster.
 //
+// It returns the keys, which need not be read again.
+//
 // bump adds that many revisions and marks everything up to there as compacted,
 // as etcdutl does: watchers and informers that have seen newer revisions than
 // the file's then start anew instead of seeing time go backwards.
-func (f *File) CopyTo(ctx context.Context, into engine.Engine, g engine.GroupID, bump uint64) error {
-	return f.view(func(tx *bbolt.Tx) error {
-		c := copier{engine: into, group: g, batch: engine.NewBatch()}
-		if err := c.keys(ctx, tx); err != nil {
-			return err
-		}
+func (f *File) CopyTo(ctx context.Context, into engine.Engine, g engine.GroupID, bump uint64) (keys *mvcc.Store, err error) {
+	err = f.view(func(tx *bbolt.Tx) error {
+		c := copier{engine: into, group: g, batch: engine.NewBatch(), loader: mvcc.NewLoader(g)}
 		contents, err := readContents(tx)
 		if err != nil {
 			return err
 		}
 		if bump > 0 {
-			c.bump(&contents, int64(bump))
+			contents.Revision += int64(bump)
+			contents.Compaction.Scheduled = contents.Revision
+		}
+		if err := c.keys(ctx, tx, contents, bump > 0); err != nil {
+			return err
 		}
 		contents.Compaction.Stage(c.batch, g)
 		if err := c.leases(tx); err != nil {
@@ -71,8 +74,13 @@ func (f *File) CopyTo(ctx context.Context, into engine.Engine, g engine.GroupID,
 		if err := c.auth(tx); err != nil {
 			return err
 		}
-		return c.flush()
+		if err := c.flush(); err != nil {
+			return err
+		}
+		keys, err = c.loader.Open(into)
+		return err
 	})
+	return keys, err
 }
 
 func (f *File) view(read func(tx *bbolt.Tx) error) error {
@@ -119,11 +127,12 @@ func metaUint64(v []byte) uint64 {
 	return binary.BigEndian.Uint64(v)
 }
 
-// copier fills an engine in batches.
+// copier fills an engine: with the keys at first, then with the rest in batches.
 type copier struct {
 	engine engine.Engine
 	group  engine.GroupID
 	batch  *engine.Batch
+	loader *mvcc.Loader
 }
 
 // full writes the batch once it is large.
@@ -142,36 +151,44 @@ func (c *copier) flush() error {
 	return nil
 }
 
-func (c *copier) keys(ctx context.Context, tx *bbolt.Tx) error {
-	key := c.group.Key()
-	prefix := len(key)
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	cursor := tx.Bucket(bucketKey).Cursor()
-	for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
-		if _, err := revisionMain(k); err != nil {
+// cancelRows is how many rows are copied between two looks at the context.
+const cancelRows = 10_000
+
+// keys copies the keys and their history. A bumped copy ends with what etcdutl
+// writes: an empty row, at the new revision, which belongs to the empty key that
+// no client can name.
+func (c *copier) keys(ctx context.Context, tx *bbolt.Tx, contents Contents, bumped bool) error {
+	err := c.engine.Load(engine.Revisions, func(put func(key, value []byte) error) error {
+		row := c.group.Key()
+		prefix := len(row)
+		add := func(k, v []byte) error {
+			row = append(row[:prefix], k...)
+			if err := c.loader.Add(row, v); err != nil {
+				return err
+			}
+			return put(row, v)
+		}
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		key = append(key[:prefix], k...)
-		c.batch.Put(engine.Revisions, key, v)
-		if err := c.full(); err != nil {
-			return err
+		cursor, n := tx.Bucket(bucketKey).Cursor(), 0
+		for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
+			if err := add(k, v); err != nil {
+				return err
+			}
+			if n++; n%cancelRows == 0 && ctx.Err() != nil {
+				return ctx.Err()
+			}
 		}
-		if c.batch.Len() == 0 && ctx.Err() != nil {
-			return ctx.Err()
+		if bumped {
+			return add(appendRevision(nil, contents.Revision), nil)
 		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("store keys: %w", err)
 	}
 	return nil
-}
-
-// bump stages what etcdutl writes: an empty row, at the new revision, which
-// belongs to the empty key that no client can name.
-func (c *copier) bump(contents *Contents, by int64) {
-	contents.Revision += by
-	contents.Compaction.Scheduled = contents.Revision
-	key := append(c.group.Key(), appendRevision(nil, contents.Revision)...)
-	c.batch.Put(engine.Revisions, key, nil)
 }
 
 func (c *copier) leases(tx *bbolt.Tx) error {

@@ -24,7 +24,7 @@ func TestCopyIsTheSame(t *testing.T) {
 	s.raise()
 	f := open(t, s.file(), HashRequired)
 	into := newEngine(t)
-	if err := f.CopyTo(t.Context(), into, testGroup, 0); err != nil {
+	if _, err := f.CopyTo(t.Context(), into, testGroup, 0); err != nil {
 		t.Fatal(err)
 	}
 	for _, of := range []struct {
@@ -56,7 +56,7 @@ func TestBump(t *testing.T) {
 		t.Errorf("a bump beyond all revisions: %v", err)
 	}
 	into := newEngine(t)
-	if err := f.CopyTo(t.Context(), into, testGroup, 9); err != nil {
+	if _, err := f.CopyTo(t.Context(), into, testGroup, 9); err != nil {
 		t.Fatal(err)
 	}
 	kv, err := mvcc.Open(into, testGroup)
@@ -78,7 +78,7 @@ func TestBumpCountsFromTheCompaction(t *testing.T) {
 		return tx.Bucket(bucketMeta).Put(metaFinished, appendRevision(nil, 50))
 	}), HashSkipped)
 	into := newEngine(t)
-	if err := f.CopyTo(t.Context(), into, testGroup, 5); err != nil {
+	if _, err := f.CopyTo(t.Context(), into, testGroup, 5); err != nil {
 		t.Fatal(err)
 	}
 	kv, err := mvcc.Open(into, testGroup)
@@ -182,7 +182,7 @@ func TestBadRows(t *testing.T) {
 		}, "alarm ff"},
 	} {
 		f := open(t, bolt(t, c.fill), HashSkipped)
-		if err := f.CopyTo(t.Context(), newEngine(t), testGroup, 0); err == nil || !strings.Contains(err.Error(), c.refuse) {
+		if _, err := f.CopyTo(t.Context(), newEngine(t), testGroup, 0); err == nil || !strings.Contains(err.Error(), c.refuse) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.refuse)
 		}
 	}
@@ -221,7 +221,7 @@ func TestDamageIsFound(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		if err := f.CopyTo(t.Context(), newEngine(t), testGroup, 0); err == nil {
+		if _, err := f.CopyTo(t.Context(), newEngine(t), testGroup, 0); err == nil {
 			_, _ = f.Status() // what it says does not matter
 		}
 		if err := f.Close(); err != nil {

@@ -31,7 +31,7 @@ func OpenImage(e engine.Engine, g engine.GroupID, image io.Reader, applied Appli
 	if h.group != uint32(g) || h.applied != applied || c.Scheduled != h.compact || c.Finished != h.compact {
 		return nil, fmt.Errorf("%w: it is of group %d, entry %d of term %d, compact revision %d", ErrNoImage, h.group, h.applied.Index, h.applied.Term, h.compact)
 	}
-	s := newStore(e, g, c)
+	s := newStore(e, g, c, newIndex())
 	ir := &imageReader{index: s.index, r: image, h: h, offset: imageHeaderBytes}
 	if err := ir.read(); err != nil {
 		return nil, err

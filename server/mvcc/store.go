@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
-
 	"metastore.io/metastore/server/engine"
 )
 
@@ -55,42 +53,21 @@ func Open(e engine.Engine, g engine.GroupID) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := newStore(e, g, c)
-	rev, err := s.restore()
+	l, prefix := NewLoader(g), g.Key()
+	err = e.Scan(engine.Revisions, prefix, engine.PrefixEnd(prefix), func(key, row []byte) (bool, error) {
+		return true, l.Add(key, row)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("restore revisions of group %d: %w", g, err)
 	}
-	// The rows of the newest revisions may have been compacted away.
-	s.published.Store(max(rev, c.Scheduled, firstRevision))
-	return s, nil
+	return l.open(e, c), nil
 }
 
-// newStore makes a store without keys.
-func newStore(e engine.Engine, g engine.GroupID, c Compaction) *Store {
-	s := &Store{engine: e, group: g, index: newIndex(), finished: c.Finished, resumed: c.Scheduled}
+func newStore(e engine.Engine, g engine.GroupID, c Compaction, x *index) *Store {
+	s := &Store{engine: e, group: g, index: x, finished: c.Finished, resumed: c.Scheduled}
 	s.writer.init(s)
 	s.compacted.Store(c.Scheduled)
 	return s
-}
-
-func (s *Store) restore() (int64, error) {
-	var last int64
-	var kv mvccpb.KeyValue
-	prefix := s.group.Key()
-	err := s.engine.Scan(engine.Revisions, prefix, engine.PrefixEnd(prefix), func(key, row []byte) (bool, error) {
-		at, err := parseRowKey(key)
-		if err != nil {
-			return false, err
-		}
-		kv.Key, kv.CreateRevision, kv.Version, kv.Lease = nil, 0, 0, 0
-		if err := decodeRow(row, &kv); err != nil {
-			return false, fmt.Errorf("revision %d.%d: %w", at.main, at.sub, err)
-		}
-		s.index.restore(kv.Key, at, kv.CreateRevision, kv.Version, kv.Lease)
-		last = at.main
-		return true, nil
-	})
-	return last, err
 }
 
 // Rev is the newest published revision.

@@ -179,7 +179,7 @@ func (n *Node) openStorage() error {
 	if err != nil {
 		return err
 	}
-	return n.openMachine(e)
+	return n.openMachine(e, nil)
 }
 
 // openEngine opens the log and the engine that openMachine then takes.
@@ -199,8 +199,11 @@ func (n *Node) openLog() (err error) {
 	return nil
 }
 
-func (n *Node) openMachine(e engine.Engine) (err error) {
-	n.machine, err = n.engines.OpenState(n.stateOptions(e))
+// openMachine opens the state of an engine, whose keys may be known already.
+func (n *Node) openMachine(e engine.Engine, keys *mvcc.Store) (err error) {
+	o := n.stateOptions(e)
+	o.Keys = keys
+	n.machine, err = n.engines.OpenState(o)
 	if err != nil {
 		return errors.Join(fmt.Errorf("open the state: %w", err), e.Close())
 	}

@@ -117,10 +117,11 @@ func (n *Node) restore(ctx context.Context, file *etcdfile.File, bump uint64, id
 	if err != nil {
 		return err
 	}
-	if err := file.CopyTo(ctx, e, group, bump); err != nil {
+	keys, err := file.CopyTo(ctx, e, group, bump)
+	if err != nil {
 		return errors.Join(err, e.Close())
 	}
-	if err := n.openMachine(e); err != nil {
+	if err := n.openMachine(e, keys); err != nil {
 		return err
 	}
 	if err := n.bootstrap(id); err != nil {

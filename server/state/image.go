@@ -45,6 +45,9 @@ func (m *Machine) CheckImage(r io.Reader) error {
 // openKeys opens the keys, with the image if it is of this state; imaged is its
 // index then.
 func openKeys(o Options, s *stored) (kv *mvcc.Store, imaged uint64, err error) {
+	if o.Keys != nil {
+		return o.Keys, 0, checkRows(s, o.Keys)
+	}
 	if o.Image != nil {
 		kv, err = mvcc.OpenImage(o.Engine, o.Group, o.Image, mvcc.Applied{Index: s.index, Term: s.term})
 		if err == nil && kv.Rev() != s.rev {
@@ -60,8 +63,12 @@ func openKeys(o Options, s *stored) (kv *mvcc.Store, imaged uint64, err error) {
 	if kv, err = mvcc.Open(o.Engine, o.Group); err != nil {
 		return nil, 0, fmt.Errorf("open keys: %w", err)
 	}
+	return kv, 0, checkRows(s, kv)
+}
+
+func checkRows(s *stored, kv *mvcc.Store) error {
 	if s.rev != 0 && kv.Rev() != s.rev {
-		return nil, 0, fmt.Errorf("the state at index %d is at revision %d, its rows end at %d: %w", s.index, s.rev, kv.Rev(), engine.ErrCorrupt)
+		return fmt.Errorf("the state at index %d is at revision %d, its rows end at %d: %w", s.index, s.rev, kv.Rev(), engine.ErrCorrupt)
 	}
-	return kv, 0, nil
+	return nil
 }

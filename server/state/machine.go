@@ -25,6 +25,9 @@ type Options struct {
 	Tokens *auth.Tokens
 	// Leases is told what happens to leases; nil for nobody.
 	Leases lease.Observer
+	// Keys are those of the engine, where they are known already; nil where Open
+	// is to open them.
+	Keys *mvcc.Store
 	// Image is what WriteImage wrote, maybe of this state; nil for none. Only
 	// Open reads it. OnImage, when set, is told why it was of no use, nil where
 	// the index of the keys came from it.
@@ -82,7 +85,7 @@ func Open(o Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.Image, o.OnImage = nil, nil
+	o.Keys, o.Image, o.OnImage = nil, nil, nil
 	leases, err := lease.Open(o.Engine, o.Group)
 	if err != nil {
 		return nil, fmt.Errorf("open leases: %w", err)

@@ -53,6 +53,9 @@ func RunDurability(t *testing.T, open func(t *testing.T) engine.Opener) {
 }
 
 var durability = []check{
+	{"Load", testLoad},
+	{"LoadOfNothing", testLoadOfNothing},
+	{"LoadFails", testLoadFails},
 	{"FlushAndReopen", testFlushAndReopen},
 	{"ReopenWithoutFlush", testReopenWithoutFlush},
 	{"FlushUnderWrites", testFlushUnderWrites},

@@ -16,6 +16,7 @@
 #include "rocksdb/db.h"
 #include "rocksdb/env.h"
 #include "rocksdb/options.h"
+#include "rocksdb/sst_file_writer.h"
 #include "rocksdb/write_batch.h"
 
 using rocksdb::ColumnFamilyHandle;
@@ -66,6 +67,44 @@ struct Scan {
   std::string to;
   Slice bound;
   std::unique_ptr<rocksdb::Iterator> it;
+};
+
+// A load begins another file after so many bytes, as a compaction would.
+constexpr uint64_t kLoadFileBytes = 64 << 20;
+
+struct Load {
+  Load(DB* d, ColumnFamilyHandle* c) : db(d), cf(c), options(d->GetOptions(c)) {}
+  ~Load() {
+    writer.reset();
+    for (const std::string& name : files) db->GetEnv()->DeleteFile(name);  // those that were added moved away
+  }
+
+  Status Add(const Slice& key, const Slice& value) {
+    if (!writer) {
+      files.push_back(db->GetName() + "/load-" + std::to_string(files.size()));
+      writer.reset(new rocksdb::SstFileWriter(rocksdb::EnvOptions(options), options, cf, /*invalidate_page_cache=*/false));
+      Status s = writer->Open(files.back());
+      if (!s.ok()) return s;
+      bytes = 0;
+    }
+    bytes += key.size() + value.size();
+    Status s = writer->Put(key, value);
+    return s.ok() && bytes >= kLoadFileBytes ? Finish() : s;
+  }
+
+  Status Finish() {
+    if (!writer) return Status::OK();
+    Status s = writer->Finish();
+    writer.reset();
+    return s;
+  }
+
+  DB* const db;
+  ColumnFamilyHandle* const cf;
+  const rocksdb::Options options;
+  std::vector<std::string> files;
+  std::unique_ptr<rocksdb::SstFileWriter> writer;
+  uint64_t bytes = 0;
 };
 
 class GoLogger : public rocksdb::Logger {
@@ -259,3 +298,29 @@ size_t ms_scan_next(void* s, char* buf, size_t cap, size_t max_rows, size_t* nee
 }
 
 void ms_scan_close(void* s) { delete static_cast<Scan*>(s); }
+
+void* ms_load_open(rocksdb_t* db, rocksdb_column_family_handle_t* cf) { return new Load(db->rep, cf->rep); }
+
+void ms_load_rows(void* l, const char* rows, size_t len, char** err) {
+  Load* load = static_cast<Load*>(l);
+  for (const char* end = rows + len; rows < end;) {
+    uint32_t lens[2];
+    memcpy(lens, rows, sizeof(lens));
+    const Slice key(rows + sizeof(lens), lens[0]), value(key.data() + key.size(), lens[1]);
+    const Status s = load->Add(key, value);
+    if (!s.ok()) return SetError(s, err);
+    rows = value.data() + value.size();
+  }
+}
+
+void ms_load_add(void* l, char** err) {
+  Load* load = static_cast<Load*>(l);
+  Status s = load->Finish();
+  rocksdb::IngestExternalFileOptions o;
+  o.move_files = true;
+  o.write_global_seqno = false;  // there is none in an empty column family, and files stay as they were written
+  if (s.ok() && !load->files.empty()) s = load->db->IngestExternalFile(load->cf, load->files, o);
+  SetError(s, err);
+}
+
+void ms_load_close(void* l) { delete static_cast<Load*>(l); }

@@ -72,6 +72,18 @@ size_t ms_scan_next(void* scan, char* buf, size_t cap, size_t max_rows, size_t* 
 
 void ms_scan_close(void* scan);
 
+// ms_load_open begins to write table files for a column family that is empty.
+void* ms_load_open(rocksdb_t* db, rocksdb_column_family_handle_t* cf);
+
+// ms_load_rows writes rows, in the form of ms_scan_next, to the files.
+void ms_load_rows(void* load, const char* rows, size_t len, char** err);
+
+// ms_load_add finishes the files and adds them to the column family as one step.
+void ms_load_add(void* load, char** err);
+
+// ms_load_close ends a load, and removes the files that were not added.
+void ms_load_close(void* load);
+
 #ifdef __cplusplus
 }
 #endif
