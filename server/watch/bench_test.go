@@ -29,7 +29,7 @@ func BenchmarkPublish(b *testing.B) {
 			all := make(chan struct{}, 1)
 			for range c.streams {
 				s := h.NewStream()
-				go s.Run(b.Context(), func(r Response) error { //nolint:errcheck // it ends with the hub
+				go s.Run(b.Context(), func(r Response) error {
 					if n := int64(r.Count()); n > 0 && left.Add(-n) == 0 {
 						all <- struct{}{}
 					}
