@@ -25,6 +25,10 @@ type Compaction struct {
 	Scheduled, Finished int64
 }
 
+// newest is the newest revision when that of the rows is last: the rows of the
+// newest revisions may have been compacted away.
+func (c Compaction) newest(last int64) int64 { return max(last, c.Scheduled, firstRevision) }
+
 // ReadCompaction reads it from the rows, for a view that no Store is open on.
 func ReadCompaction(r engine.Reader, g engine.GroupID) (c Compaction, err error) {
 	if c.Scheduled, err = readMarker(r, g, scheduledName); err != nil {

@@ -148,6 +148,24 @@ func (x *index) setLease(id uint32, was, lease int64) {
 	}
 }
 
+// restore adds the revision of a stored row. Rows come in ascending order.
+func (x *index) restore(key []byte, at stamp, created, version, lease int64) {
+	h := x.hash(key)
+	id := x.findHashed(key, h)
+	var r *keyRecord
+	if id == 0 {
+		id, r = x.add(key, h, at)
+	} else {
+		r = x.record(id)
+		if r.live() == at.dead {
+			x.tree.setLive(key, !at.dead)
+		}
+		x.keys.push(r, at)
+	}
+	r.created, r.version = created, version
+	x.setLease(id, x.lease(id), lease)
+}
+
 // published is how many keys of from <= key < to are live without the changes
 // since the last publish.
 func (x *index) published(from, to []byte) int64 {

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
 	"metastore.io/metastore/server/engine"
 )
 
@@ -53,14 +55,43 @@ func Open(e engine.Engine, g engine.GroupID) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, prefix := NewLoader(g), g.Key()
-	err = e.Scan(engine.Revisions, prefix, engine.PrefixEnd(prefix), func(key, row []byte) (bool, error) {
-		return true, l.Add(key, row)
-	})
+	s := newStore(e, g, c, newIndex())
+	last, err := s.restore()
 	if err != nil {
 		return nil, fmt.Errorf("restore revisions of group %d: %w", g, err)
 	}
-	return l.open(e, c), nil
+	s.published.Store(c.newest(last))
+	return s, nil
+}
+
+// restore rebuilds the index in no more memory than it has from then on, unlike a
+// Loader: a member that ran within its limit starts within it.
+func (s *Store) restore() (last int64, err error) {
+	var kv mvccpb.KeyValue
+	prefix := s.group.Key()
+	err = s.engine.Scan(engine.Revisions, prefix, engine.PrefixEnd(prefix), func(key, row []byte) (bool, error) {
+		at, err := readRow(key, row, &kv)
+		if err != nil {
+			return false, err
+		}
+		s.index.restore(kv.Key, at, kv.CreateRevision, kv.Version, kv.Lease)
+		last = at.main
+		return true, nil
+	})
+	return last, err
+}
+
+// readRow decodes a row as an engine has it. The pair shares the row's memory.
+func readRow(key, row []byte, kv *mvccpb.KeyValue) (stamp, error) {
+	at, err := parseRowKey(key)
+	if err != nil {
+		return stamp{}, err
+	}
+	kv.Key, kv.CreateRevision, kv.Version, kv.Lease = nil, 0, 0, 0
+	if err := decodeRow(row, kv); err != nil {
+		return stamp{}, fmt.Errorf("revision %d.%d: %w", at.main, at.sub, err)
+	}
+	return at, nil
 }
 
 func newStore(e engine.Engine, g engine.GroupID, c Compaction, x *index) *Store {
