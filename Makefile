@@ -107,9 +107,9 @@ overload: packages ## 10,000 connections, 1,000 watches and 20 clients that read
 CGROUP ?=
 
 .PHONY: large
-large: packages ## KEYS keys (10,000,000) in a member with MIB MiB (1024): loaded, compacted, read, scanned, started again; CGROUP= as for overload
-	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/cmd/metastore -run 'TestLarge$$' -v -timeout 0 -count=1 \
-	  -large.keys=$(or $(KEYS),10000000) -overload.mib=$(or $(MIB),1024) -overload.cgroup=$(CGROUP)
+large: packages ## KEYS keys (10,000,000) in a member with MIB MiB (1024), RocksDB unless STORAGE_ENGINE=: loaded, compacted, read, scanned, started again; CGROUP= as for overload
+	@$(WITH_ROCKSDB) go test -tags $(ROCKSDB_TAGS) ./server/cmd/metastore -run 'TestLarge' -v -timeout 0 -count=1 \
+	  -large.keys=$(or $(KEYS),10000000) -overload.mib=$(or $(MIB),1024) -overload.cgroup=$(CGROUP) -faults.engine=$(or $(STORAGE_ENGINE),rocksdb)
 
 .PHONY: etcd-snapshots
 etcd-snapshots: go-is-there ## build older versions of etcd and record snapshots of them as test data
